@@ -1,0 +1,2 @@
+//! The `hovercraft` program.
+fn main() {}
