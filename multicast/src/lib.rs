@@ -1,1 +1,34 @@
-//! placeholder
+//! What sits in the network between the nodes of a group: who its receivers are, and how one send reaches all of them.
+//! Opens sockets and configures them, and never sends or receives on its own account (but for [`Group::probe`]): the
+//! shells do, through an [`r2p2::Datapath`].
+//!
+//! A [`Group`] is either an IP multicast address, where the network makes the copies, or a list of addresses, where the
+//! sender makes them. Everything above treats the two alike:
+//!
+//! ```
+//! use std::net::{Ipv4Addr, SocketAddrV4};
+//! use multicast::{Group, Interface, TTL_DEFAULT};
+//!
+//! let address = SocketAddrV4::new(Ipv4Addr::new(239, 77, 0, 1), 7000);
+//! let group = Group::Multicast { address, interface: Interface::Loopback };
+//!
+//! // A node receives what is sent to the group on a socket of its own ...
+//! # fn joined(group: &Group) -> Result<(), Box<dyn std::error::Error>> {
+//! let own = "127.0.0.1:7001".parse()?;
+//! let _receiving = group.join(own)?;
+//! // ... and whoever sends to the group sends every datagram to each of its receivers.
+//! let sending = group.sender_socket(TTL_DEFAULT)?;
+//! for receiver in group.receivers() {
+//!     sending.send_to(b"to all", receiver)?;
+//! }
+//! # Ok(()) }
+//! assert_eq!(group.receivers(), [address]);
+//! ```
+
+mod group;
+mod interface;
+mod probe;
+
+pub use group::{Group, GroupError, JoinError, SenderError, TTL_DEFAULT};
+pub use interface::{Interface, InterfaceError, LocalInterface, interfaces};
+pub use probe::{PROBE_PATIENCE, ProbeError};
