@@ -1,5 +1,29 @@
 //! HovercRaft for everyone: implement [`Service`], get a replicated, linearizable, fault-tolerant service.
+//!
+//! The cores ([`node`], [`applier`]) are deterministic and sans-IO: they take datagrams, events and the time as
+//! arguments and say what to do. [`runtime`] drives them with sockets, threads and a clock; the simulator drives the
+//! same cores in a virtual world.
 
+#[path = "applier/work.rs"]
+pub mod applier;
+pub mod config;
+pub mod consensus;
+mod digest_map;
+pub mod entry;
+pub mod fetcher;
+pub mod handoff;
+pub mod held;
+pub mod id;
+pub mod log;
+pub mod message;
+pub mod node;
+pub mod plain;
+pub mod repliers;
 pub mod service;
 
+pub mod unordered;
+
+pub use config::{Limits, Mode, NodeConfig, Timing, Voter};
+pub use id::{GroupId, Incarnation, LogIndex, MemberId, NodeId, Term};
+pub use node::{Destination, Node, Output};
 pub use service::{Class, Context, Reply, Service};

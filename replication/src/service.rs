@@ -14,8 +14,9 @@ use r2p2::Instant;
 /// stops and names the entry and the request (protocol.md §7.9).
 pub trait Service: Send + 'static {
     /// Says whether a request changes state. Decided here, from the body, and nowhere else: the client's own hint is
-    /// never trusted (protocol.md §6.3). Called on any thread, before ordering, and must be cheap.
-    fn classify(&self, request: &[u8]) -> Class;
+    /// never trusted (protocol.md §6.3). No `self`: the answer must not depend on state, because it is given before the
+    /// request has a place in the order. Must be cheap.
+    fn classify(request: &[u8]) -> Class;
 
     /// Executes a write. Called once per ordered write, on every replica, in log order.
     fn apply(&mut self, context: &Context, request: &Bytes, reply: &mut Reply);

@@ -2,11 +2,20 @@
 //! are sans-IO (no clock, no socket, no randomness of their own); `udp` is the one module that touches the kernel.
 
 pub mod datapath;
+mod digest;
 pub mod fault;
+pub mod message;
+pub mod reassembly;
+pub mod server;
+mod rtt;
 pub mod time;
 pub mod udp;
+pub mod wire;
 
 pub use datapath::{
     Capabilities, Datapath, Outgoing, ReceiveBatch, Received, SocketCounters, SocketId, TransmitBatch, Wake,
 };
+pub use digest::{Digest, DigestKey, digest};
+pub use message::{Message, MessageHead};
+pub use rtt::RttEstimator;
 pub use time::Instant;

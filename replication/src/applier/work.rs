@@ -1,0 +1,29 @@
+//! What the node core hands out for execution.
+
+use bytes::Bytes;
+
+use crate::entry::{Entry, RequestHead};
+use crate::id::LogIndex;
+
+/// A committed entry with its body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// Its index.
+    pub index: LogIndex,
+    /// The entry.
+    pub entry: Entry,
+    /// The request's bytes; empty if it has none.
+    pub body: Bytes,
+}
+
+/// A piece of work for an applier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// Execute the next entry.
+    Apply(Committed),
+    /// Answer a retransmission of an executed write from its session's cache.
+    Answer {
+        /// The retransmission.
+        request: RequestHead,
+    },
+}

@@ -1,0 +1,198 @@
+//! What a node core needs to know, with a default and a bound for everything.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use r2p2::DigestKey;
+use serde::{Deserialize, Serialize};
+
+use crate::fetcher::FetchLimits;
+use crate::held::HeldLimits;
+use crate::id::{GroupId, MemberId};
+use crate::log::Retention;
+use crate::plain::PlainLimits;
+use crate::repliers::ReplierChoice;
+use crate::unordered::UnorderedLimits;
+
+/// How requests become replicated (protocol.md §2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// One node, no log.
+    Unreplicated,
+    /// Bodies inside Append, by unicast; the leader answers. The baseline.
+    Raft,
+    /// Bodies by multicast, Append carries metadata only, replies and reads are spread.
+    #[default]
+    Hovercraft,
+}
+
+impl Mode {
+    /// Its name, as the configuration writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreplicated => "unreplicated",
+            Self::Raft => "raft",
+            Self::Hovercraft => "hovercraft",
+        }
+    }
+}
+
+/// Everything a [`crate::Node`] is told at birth.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The group it belongs to.
+    pub group: GroupId,
+    /// Who it is.
+    pub me: MemberId,
+    /// Which process it is: drawn at random by whoever starts it, so that peers can tell two processes under one
+    /// identity apart (protocol.md §7.5).
+    pub life: u64,
+    /// All voters, itself included.
+    pub voters: Vec<Voter>,
+    /// The mode.
+    pub mode: Mode,
+    /// Seed of the little randomness there is: election timeouts, whom to ask first.
+    pub seed: u64,
+    /// Key of the request identities; the same in the whole group and in its clients.
+    pub digest_key: DigestKey,
+    /// When things happen.
+    pub timing: Timing,
+    /// How much of everything.
+    pub limits: Limits,
+    /// How a replier is chosen.
+    pub replier_choice: ReplierChoice,
+    /// With three voters, a follower commits what it and the leader hold without waiting for a notice (§5.6).
+    pub early_commit: bool,
+}
+
+/// A voter of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Voter {
+    /// Who.
+    pub member: MemberId,
+    /// Where it receives unicast from other nodes, and the source of all it sends them.
+    pub address: SocketAddrV4,
+}
+
+/// When things happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timing {
+    /// The Raft clock's step. A heartbeat every [`Timing::HEARTBEAT_TICKS`], an election after 20 to 40 without one.
+    pub tick: Duration,
+    /// R: how recently a node must have acknowledged to be chosen as a replier, and to count as in step.
+    pub fresh: Duration,
+    /// Shortest time after which an unacknowledged Append is repeated; adapts upwards, and doubles while unanswered.
+    pub append_retry_min: Duration,
+    /// Longest such time.
+    pub append_retry_max: Duration,
+    /// H: how long a follower holds a body that nobody orders before it tells the leader.
+    pub hint_after: Duration,
+    /// D: over how long the leader watches whether it is deaf to client multicast.
+    pub deaf_window: Duration,
+    /// How old a request may be for the leader to order it. Less than the unordered set's age on followers, by more
+    /// than two client retransmissions, so that bodies do not expire there while still queued here (§7.1).
+    pub order_age_max: Duration,
+    /// A follower that owes no acknowledgement reports what it has applied after this time at the latest.
+    pub applied_report: Duration,
+}
+
+impl Timing {
+    /// Ticks between two heartbeats.
+    pub const HEARTBEAT_TICKS: usize = 2;
+    /// Fewest ticks without a heartbeat before an election; the most is just below twice as many.
+    pub const ELECTION_TICKS: usize = 20;
+
+    /// Fewest time without a heartbeat before an election.
+    pub fn election_min(&self) -> Duration {
+        self.tick * Self::ELECTION_TICKS as u32
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_millis(5),
+            fresh: Duration::from_millis(50),
+            append_retry_min: Duration::from_millis(1),
+            append_retry_max: Duration::from_millis(50),
+            hint_after: Duration::from_millis(25),
+            deaf_window: Duration::from_millis(500),
+            order_age_max: Duration::from_secs(1),
+            applied_report: Duration::from_millis(1),
+        }
+    }
+}
+
+/// How much of everything. Every queue of the core has its limit here and a counter for what it refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Longest request, bytes.
+    pub request_max: usize,
+    /// Longest reply, bytes.
+    pub reply_max: usize,
+    /// B: most entries whose replier has not reported them applied, per node.
+    pub replier_queue_max: usize,
+    /// P: most announced and not yet applied entries of the group.
+    pub window_entries_max: usize,
+    /// The same in bytes of bodies.
+    pub window_bytes_max: usize,
+    /// W: how far behind the leader's last index a follower may be and still be in step.
+    pub in_step_entries_max: u64,
+    /// Most entries proposed at once.
+    pub batch_entries_max: usize,
+    /// Most entries sent to one node at once when it catches up or an Append is repeated.
+    pub burst_entries_max: u64,
+    /// Largest internal datagram, bytes of UDP payload: 1472 on Ethernet, more on loopback.
+    pub packet_max: usize,
+    /// Bodies received that no entry names yet.
+    pub unordered: UnorderedLimits,
+    /// What is kept of the log.
+    pub retention: Retention,
+    /// Bodies asked for.
+    pub fetch: FetchLimits,
+    /// Appends held back.
+    pub held: HeldLimits,
+    /// Plain requests remembered.
+    pub plain: PlainLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_max: 64 << 10,
+            reply_max: 64 << 10,
+            replier_queue_max: 32,
+            window_entries_max: 4096,
+            window_bytes_max: 32 << 20,
+            in_step_entries_max: 4096,
+            batch_entries_max: 512,
+            burst_entries_max: 512,
+            packet_max: 1472,
+            unordered: UnorderedLimits::default(),
+            retention: Retention::default(),
+            fetch: FetchLimits::default(),
+            held: HeldLimits::default(),
+            plain: PlainLimits::default(),
+        }
+    }
+}
+
+impl NodeConfig {
+    /// A node of a group with everything else at its default.
+    pub fn new(me: MemberId, voters: Vec<Voter>) -> Self {
+        Self {
+            group: GroupId(1),
+            me,
+            life: me.raft(),
+            voters,
+            mode: Mode::default(),
+            seed: me.raft(),
+            digest_key: DigestKey::default(),
+            timing: Timing::default(),
+            limits: Limits::default(),
+            replier_choice: ReplierChoice::default(),
+            early_commit: true,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Which bodies are missing here, whom to ask next, and when (protocol.md §7.1).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use r2p2::{Digest, Instant};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::digest_map::{DigestMap, digest_map};
+use crate::id::{LogIndex, MemberId};
+use crate::message::{Fetch, FetchItem};
+
+/// Bounds and times of a [`Fetcher`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FetchLimits {
+    /// F: most bodies asked for at a time; more wait.
+    pub in_flight_max: usize,
+    /// Most bodies wanted at all; what is beyond is asked for when its Append is repeated.
+    pub wanted_max: usize,
+    /// How long a body may be late before it is called missing: its datagram may be in a queue here.
+    pub patience: Duration,
+    /// How long an answer may take before another node is asked; doubles up to `retry_max`.
+    pub retry_min: Duration,
+    /// Longest time between two questions for one body.
+    pub retry_max: Duration,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 256,
+            wanted_max: 4096,
+            patience: Duration::from_micros(200),
+            retry_min: Duration::from_millis(2),
+            retry_max: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Most items per Fetch, so that it fits a datagram.
+const ITEMS_PER_FETCH: usize = 50;
+
+/// The bodies missing here. See the module.
+#[derive(Debug)]
+pub struct Fetcher {
+    limits: FetchLimits,
+    wanted: DigestMap<Wanted>,
+    /// When to (next) ask for what.
+    due: BTreeMap<(Instant, u64), Digest>,
+    in_flight: usize,
+    ticket: u64,
+    rng: SmallRng,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    index: LogIndex,
+    due: (Instant, u64),
+    asked: u32,
+    ask_first: Option<MemberId>,
+    last_asked: Option<MemberId>,
+}
+
+impl Fetcher {
+    /// Nothing is missing.
+    pub fn new(limits: FetchLimits, seed: u64) -> Self {
+        Self {
+            limits,
+            wanted: digest_map(),
+            due: BTreeMap::new(),
+            in_flight: 0,
+            ticket: 0,
+            rng: SmallRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Notes that the body of `identity` is missing; `index` is where its entry will be (0: not known), `ask_first` a
+    /// node known to have it. Returns false if too many are wanted already.
+    pub fn want(&mut self, now: Instant, identity: Digest, index: LogIndex, ask_first: Option<MemberId>) -> bool {
+        if let Some(wanted) = self.wanted.get_mut(&identity) {
+            wanted.index = wanted.index.max(index);
+            return true;
+        }
+        if self.wanted.len() >= self.limits.wanted_max {
+            return false;
+        }
+        let patience = if ask_first.is_some() { Duration::ZERO } else { self.limits.patience };
+        let due = self.schedule(now + patience, identity);
+        self.wanted.insert(identity, Wanted { index, due, asked: 0, ask_first, last_asked: None });
+        true
+    }
+
+    /// The body is here (by whatever way), or not wanted any more.
+    pub fn done(&mut self, identity: &Digest) -> bool {
+        let Some(wanted) = self.wanted.remove(identity) else { return false };
+        self.due.remove(&wanted.due);
+        self.in_flight -= usize::from(wanted.asked > 0);
+        true
+    }
+
+    /// A node answered that it does not have the body: ask the next one without waiting for the deadline.
+    pub fn not_there(&mut self, now: Instant, identity: &Digest) {
+        // At most once per question, and not at once for ever: the retry time spreads repeated rounds.
+        if let Some(wanted) = self.wanted.get(identity)
+            && wanted.asked < 4
+        {
+            let old = wanted.due;
+            self.due.remove(&old);
+            let due = self.schedule(now, *identity);
+            if let Some(wanted) = self.wanted.get_mut(identity) {
+                wanted.due = due;
+            }
+        }
+    }
+
+    /// Whether this body is wanted.
+    pub fn wants(&self, identity: &Digest) -> bool {
+        self.wanted.contains_key(identity)
+    }
+
+    /// Nothing is wanted any more.
+    pub fn clear(&mut self) {
+        self.wanted.clear();
+        self.due.clear();
+        self.in_flight = 0;
+    }
+
+    /// When to call [`Fetcher::ask`].
+    pub fn next_due(&self) -> Option<Instant> {
+        let ((at, _), identity) = self.due.first_key_value()?;
+        let is_retry = self.wanted.get(identity).is_some_and(|wanted| wanted.asked > 0);
+        // With all questions in flight a first question has to wait for an answer or a retry.
+        if self.in_flight >= self.limits.in_flight_max && !is_retry { None } else { Some(*at) }
+    }
+
+    /// What to ask whom now, spread over `peers`.
+    pub fn ask(&mut self, now: Instant, peers: &[MemberId]) -> Vec<(MemberId, Fetch)> {
+        let mut questions: BTreeMap<MemberId, Vec<FetchItem>> = BTreeMap::new();
+        if peers.is_empty() {
+            return Vec::new();
+        }
+        // One peer per round for all first questions: one Fetch and one answer instead of many.
+        let offset = self.rng.random_range(0..peers.len());
+        while let Some(((at, ticket), identity)) = self.due.first_key_value().map(|(key, value)| (*key, *value)) {
+            if at > now {
+                break;
+            }
+            let Some(wanted) = self.wanted.get_mut(&identity) else {
+                self.due.remove(&(at, ticket));
+                continue;
+            };
+            if wanted.asked == 0 {
+                if self.in_flight >= self.limits.in_flight_max {
+                    break;
+                }
+                self.in_flight += 1;
+            }
+            let peer = match wanted.ask_first.take() {
+                Some(peer) if peers.contains(&peer) => peer,
+                _ => next_peer(peers, offset, wanted.last_asked),
+            };
+            wanted.asked += 1;
+            wanted.last_asked = Some(peer);
+            let retry = (self.limits.retry_min * 2u32.pow(wanted.asked.min(6) - 1)).min(self.limits.retry_max);
+            let jitter = retry.mul_f64(self.rng.random_range(0.0..0.5));
+            let item = FetchItem { index: wanted.index, identity };
+            questions.entry(peer).or_default().push(item);
+            self.due.remove(&(at, ticket));
+            let due = self.schedule(now + retry + jitter, identity);
+            if let Some(wanted) = self.wanted.get_mut(&identity) {
+                wanted.due = due;
+            }
+        }
+        let fetches = questions.into_iter().flat_map(|(peer, items)| {
+            let chunks: Vec<Vec<FetchItem>> = items.chunks(ITEMS_PER_FETCH).map(<[FetchItem]>::to_vec).collect();
+            chunks.into_iter().map(move |items| (peer, Fetch { items }))
+        });
+        fetches.collect()
+    }
+
+    /// How many bodies are wanted.
+    pub fn len(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    fn schedule(&mut self, at: Instant, identity: Digest) -> (Instant, u64) {
+        self.ticket += 1;
+        self.due.insert((at, self.ticket), identity);
+        (at, self.ticket)
+    }
+}
+
+fn next_peer(peers: &[MemberId], offset: usize, last: Option<MemberId>) -> MemberId {
+    let at = match last.and_then(|last| peers.iter().position(|peer| *peer == last)) {
+        Some(last) => last + 1,
+        None => offset,
+    };
+    peers[at % peers.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Incarnation, NodeId};
+
+    #[test]
+    fn waits_a_moment_then_asks_then_asks_another() {
+        let mut fetcher = Fetcher::new(FetchLimits::default(), 1);
+        assert!(fetcher.want(Instant::ZERO, Digest(1), 9, None));
+        assert!(fetcher.ask(Instant::ZERO, &peers()).is_empty());
+        let due = fetcher.next_due().unwrap();
+        assert_eq!(due, Instant::ZERO + FetchLimits::default().patience);
+        let first = fetcher.ask(due, &peers());
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0].1.items, [FetchItem { index: 9, identity: Digest(1) }]);
+        let due = fetcher.next_due().unwrap();
+        let second = fetcher.ask(due, &peers());
+        assert_ne!(first[0].0, second[0].0);
+        assert!(fetcher.done(&Digest(1)));
+        assert_eq!(fetcher.next_due(), None);
+        assert!(fetcher.is_empty());
+    }
+
+    #[test]
+    fn a_no_moves_the_question_on_at_once() {
+        let mut fetcher = Fetcher::new(FetchLimits::default(), 1);
+        fetcher.want(Instant::ZERO, Digest(1), 9, Some(peers()[1]));
+        let first = fetcher.ask(Instant::ZERO, &peers());
+        assert_eq!(first[0].0, peers()[1]);
+        fetcher.not_there(Instant::ZERO, &Digest(1));
+        let second = fetcher.ask(Instant::ZERO, &peers());
+        assert_eq!(second[0].0, peers()[0]);
+    }
+
+    #[test]
+    fn questions_in_flight_at_the_limit_and_one_past_it() {
+        let limits = FetchLimits { in_flight_max: 2, patience: Duration::ZERO, ..FetchLimits::default() };
+        let mut fetcher = Fetcher::new(limits, 1);
+        for id in 1..=3 {
+            fetcher.want(Instant::ZERO, Digest(id), 0, None);
+        }
+        let asked: usize = fetcher.ask(Instant::ZERO, &peers()).iter().map(|(_, fetch)| fetch.items.len()).sum();
+        assert_eq!(asked, 2);
+        assert_eq!(fetcher.next_due(), None);
+        fetcher.done(&Digest(1));
+        assert_eq!(fetcher.next_due(), Some(Instant::ZERO));
+        assert_eq!(fetcher.ask(Instant::ZERO, &peers()).len(), 1);
+    }
+
+    #[test]
+    fn wanted_at_the_limit_and_one_past_it() {
+        let mut fetcher = Fetcher::new(FetchLimits { wanted_max: 2, ..FetchLimits::default() }, 1);
+        assert!(fetcher.want(Instant::ZERO, Digest(1), 0, None));
+        assert!(fetcher.want(Instant::ZERO, Digest(2), 0, None));
+        assert!(!fetcher.want(Instant::ZERO, Digest(3), 0, None));
+        assert!(fetcher.want(Instant::ZERO, Digest(2), 0, None), "already wanted");
+    }
+
+    fn peers() -> [MemberId; 2] {
+        [2, 3].map(|node| MemberId::new(NodeId(node), Incarnation(1)))
+    }
+}

@@ -1,0 +1,119 @@
+//! What a node counts: everything it refuses or repeats, and what it did.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters of a node core, since its start.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Name and value of each, in a fixed order.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Requests taken into the unordered set.
+    requests_received,
+    /// Copies of requests that are here or in the log already.
+    requests_duplicate,
+    /// Retransmissions of executed writes, answered from the session's cache.
+    requests_answered_again,
+    /// Retransmissions of executed reads, ordered again.
+    reads_ordered_again,
+    /// Requests longer than the limit.
+    requests_too_long,
+    /// Requests refused because the unordered set was full.
+    requests_refused_full,
+    /// Requests dropped by the leader because they had waited too long to be ordered.
+    requests_refused_old,
+    /// Requests a follower ignored because in this mode only the leader takes them.
+    requests_not_leader,
+    /// Plain multi-packet requests by group that this node would not acknowledge.
+    handshakes_ignored,
+    /// Bodies that nobody ordered in time.
+    unordered_expired,
+    /// Requests ordered, as leader.
+    requests_ordered,
+    /// Requests ordered, as leader, because a follower hinted at them.
+    requests_ordered_by_hint,
+    /// Times ordering waited because no node was eligible as replier, or the window was full.
+    ordering_waited,
+    /// Proposals the crate dropped.
+    proposals_dropped,
+    /// Batches proposed.
+    batches_proposed,
+    /// Entries this node is the replier of.
+    replies_assigned,
+    /// Appends sent to everybody at once.
+    appends_shared,
+    /// Appends sent to one node: probes, catching up, repetitions.
+    appends_unicast,
+    /// Appends repeated because an acknowledgement did not come in time.
+    appends_repeated,
+    /// Appends received.
+    appends_received,
+    /// Appends this node could not fit to its log.
+    appends_rejected,
+    /// Appends held back for an earlier one or for a body.
+    appends_held,
+    /// Appends dropped because too many were held back.
+    appends_held_full,
+    /// Acknowledgements sent.
+    acks_sent,
+    /// Acknowledgements received.
+    acks_received,
+    /// Acknowledgements beyond the leader's own log, ignored.
+    acks_inflated,
+    /// Commit notices sent.
+    notices_sent,
+    /// Heartbeats sent.
+    heartbeats_sent,
+    /// Bodies found missing when their entry came.
+    bodies_missing,
+    /// Fetch messages sent.
+    fetches_sent,
+    /// Bodies received by Fetch.
+    bodies_fetched,
+    /// Bodies given to others.
+    bodies_given,
+    /// Bodies others asked for that are not here.
+    bodies_not_here,
+    /// Bodies received that are not what was asked for.
+    bodies_unwanted,
+    /// Missing bodies not asked for because too many are.
+    fetches_refused_full,
+    /// Hints sent.
+    hints_sent,
+    /// Hints received as leader.
+    hints_received,
+    /// Entries replaced by another leader's.
+    entries_replaced,
+    /// Times this node changed term or role.
+    role_changes,
+    /// Elections won.
+    elections_won,
+    /// Times leadership was handed over because client multicast does not reach this node.
+    transfers_deaf,
+    /// Internal datagrams received.
+    peer_packets_received,
+    /// Internal datagrams that are not R2P2, or of the wrong type.
+    peer_packets_malformed,
+    /// Internal messages of several datagrams that never became whole.
+    peer_messages_incomplete,
+    /// Internal messages that do not parse.
+    peer_messages_malformed,
+    /// Internal messages for another group.
+    peer_messages_other_group,
+    /// Internal messages from somebody who is not a member, or not from its address.
+    peer_messages_stranger,
+    /// Internal messages from a second process under a known identity.
+    peer_messages_other_life,
+    /// Internal messages that make no sense in this state.
+    peer_messages_unexpected,
+}

@@ -1,0 +1,255 @@
+//! The follower's side: taking Appends in order and only with their bodies, acknowledging once per batch, committing
+//! what notices allow (protocol.md §5.4-§5.6, §6.2, §6.6, §7.2).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use r2p2::Instant;
+
+use super::{Node, rest_of};
+use crate::config::Mode;
+use crate::consensus::Role;
+use crate::id::{LogIndex, MemberId, Term};
+use crate::message::{Append, AppendAck, AppendEntries, Heartbeat, Hint, Message, Reject};
+
+/// What a node owes its leader.
+#[derive(Debug, Default)]
+pub(super) struct Following {
+    ack_due: bool,
+    heartbeat_ack_due: bool,
+    /// Largest commit index the leader has announced in this term.
+    notice: LogIndex,
+    /// Entries this node is the replier of, handed out and not reported applied.
+    owed: VecDeque<LogIndex>,
+    /// How many of its replies the leader does not know of yet, and since when.
+    unreported: usize,
+    unreported_since: Option<Instant>,
+    report_after: Duration,
+    /// When it last told the leader about requests that wait.
+    hinted: Option<Instant>,
+}
+
+impl Following {
+    pub(super) fn owe_ack(&mut self) {
+        self.ack_due = true;
+    }
+
+    pub(super) fn owe_heartbeat_ack(&mut self) {
+        self.ack_due = true;
+        self.heartbeat_ack_due = true;
+    }
+
+    pub(super) fn owe_reply(&mut self, index: LogIndex) {
+        self.owed.push_back(index);
+    }
+
+    /// Replies up to `index` have been sent. The leader learns of it with the next acknowledgement; if none is due, at
+    /// once when a good part of its queue is free, or else a moment later, so that reports do not double the traffic.
+    pub(super) fn applied(&mut self, now: Instant, index: LogIndex, queue_max: usize) {
+        while self.owed.front().is_some_and(|owed| *owed <= index) {
+            self.owed.pop_front();
+            self.unreported += 1;
+        }
+        if self.unreported > 0 {
+            self.unreported_since.get_or_insert(now);
+        }
+        if self.unreported >= queue_max.div_ceil(4) {
+            self.ack_due = true;
+        }
+    }
+
+    pub(super) fn report_at(&self) -> Option<Instant> {
+        self.unreported_since.map(|since| since + self.report_after)
+    }
+
+    /// A new term or role: nothing is owed to whoever led before. Replies are owed to clients, so those stay.
+    pub(super) fn reset(&mut self) {
+        let owed = std::mem::take(&mut self.owed);
+        *self = Self { owed, ..Self::default() };
+    }
+}
+
+impl Node {
+    pub(super) fn handle_append(&mut self, now: Instant, from: MemberId, term: Term, append: Append) {
+        self.counters.appends_received += 1;
+        if !self.accepts_leader(now, from, term) {
+            return;
+        }
+        self.take_append(now, from, append);
+        self.retry_held(now);
+    }
+
+    pub(super) fn handle_heartbeat(&mut self, now: Instant, from: MemberId, term: Term, heartbeat: &Heartbeat) {
+        if !self.accepts_leader(now, from, term) {
+            return;
+        }
+        self.consensus.step_heartbeat(from, term);
+        self.advance(now);
+        self.take_notice(heartbeat.commit);
+    }
+
+    pub(super) fn handle_notice(&mut self, _now: Instant, from: MemberId, term: Term, commit: LogIndex) {
+        // A notice is about this term's log and no other; without it the next Append or heartbeat says the same.
+        if term == self.consensus.term() && self.consensus.leader() == Some(from) && self.leading.is_none() {
+            self.take_notice(commit);
+        } else {
+            self.counters.peer_messages_unexpected += 1;
+        }
+    }
+
+    /// Takes a held Append whose gap nothing closed: Raft shall say no, so that the leader goes back.
+    pub(super) fn take_overdue_append(&mut self, now: Instant, append: Append) {
+        let Some(leader) = self.consensus.leader() else { return };
+        self.consensus.step_append(leader, self.consensus.term(), &Append { entries: AppendEntries::default(), ..append });
+        self.advance(now);
+    }
+
+    /// A body or an earlier Append has come: takes what can be taken now.
+    pub(super) fn retry_held(&mut self, now: Instant) {
+        let Some(leader) = self.consensus.leader() else { return };
+        while let Some(append) = self.held.take_ready(self.consensus.term(), self.consensus.log().last()) {
+            if !self.take_append(now, leader, append) {
+                return;
+            }
+        }
+    }
+
+    /// Sends what is owed to the leader: one acknowledgement for the whole batch.
+    pub(super) fn acknowledge(&mut self, now: Instant) {
+        if self.following.report_after.is_zero() {
+            self.following.report_after = self.config.timing.applied_report;
+        }
+        let report_due = self.following.report_at().is_some_and(|at| now >= at);
+        if !self.following.ack_due && !report_due {
+            return;
+        }
+        let Some(leader) = self.consensus.leader().filter(|leader| *leader != self.config.me) else {
+            // Nobody to tell; the next leader rebuilds its queues from the log.
+            self.following.ack_due = false;
+            self.following.unreported_since = None;
+            return;
+        };
+        let ack = self.ack_now(now, None);
+        self.following.heartbeat_ack_due = false;
+        self.send(leader.node(), self.consensus.term(), &Message::AppendAck(ack));
+    }
+
+    /// What this node can say about itself now.
+    pub(super) fn ack_now(&mut self, _now: Instant, reject: Option<Reject>) -> AppendAck {
+        self.counters.acks_sent += 1;
+        self.following.ack_due = false;
+        self.following.unreported = 0;
+        self.following.unreported_since = None;
+        AppendAck {
+            matched: self.consensus.verified().min(self.consensus.persisted()),
+            applied: self.applied,
+            commit: self.consensus.commit(),
+            arm: 0,
+            heartbeat: self.following.heartbeat_ack_due,
+            reject,
+        }
+    }
+
+    /// Tells the leader about requests that nobody has ordered for too long (H): it may not have received them.
+    pub(super) fn hint_leader(&mut self, now: Instant) {
+        let after = self.config.timing.hint_after;
+        let Some(leader) = self.consensus.leader() else { return };
+        if self.config.mode != Mode::Hovercraft || self.following.hinted.is_some_and(|at| now.since(at) < after) {
+            return;
+        }
+        let identities: Vec<_> = self
+            .unordered
+            .in_arrival_order()
+            .take_while(|waiting| now.since(waiting.at) >= after)
+            .take(crate::message::ITEMS_MAX)
+            .map(|waiting| waiting.head.identity)
+            .collect();
+        if !identities.is_empty() {
+            self.following.hinted = Some(now);
+            self.counters.hints_sent += 1;
+            self.send(leader.node(), self.consensus.term(), &Message::Hint(Hint { identities }));
+        }
+    }
+
+    /// Whether a message may come from the leader of `term`. One of an earlier term is told so by Raft.
+    fn accepts_leader(&mut self, now: Instant, from: MemberId, term: Term) -> bool {
+        let ours = self.consensus.term();
+        if term == ours && self.consensus.role() == Role::Leader {
+            self.counters.peer_messages_unexpected += 1;
+            return false;
+        }
+        if term != ours || self.consensus.leader() != Some(from) {
+            self.consensus.step_heartbeat(from, term);
+            self.advance(now);
+        }
+        term >= ours && self.consensus.leader() == Some(from)
+    }
+
+    /// Appends the longest prefix whose bodies are here; holds the rest and asks for what is missing. Returns whether
+    /// anything could be taken.
+    fn take_append(&mut self, now: Instant, from: MemberId, append: Append) -> bool {
+        let term = self.consensus.term();
+        if append.prev > self.consensus.log().last() {
+            self.hold(now, term, append);
+            return false;
+        }
+        for item in &append.entries.0 {
+            self.take_inline_body(now, item);
+        }
+        let entries = &append.entries.0;
+        let here = |item: &crate::message::AppendEntry| {
+            !item.entry.needs_body() || self.has_body(&item.entry.request.identity)
+        };
+        let taken = entries.iter().take_while(|item| here(item)).count();
+        let missing: Vec<_> = entries
+            .iter()
+            .zip(append.prev + 1..)
+            .skip(taken)
+            .filter(|(item, _)| !here(item))
+            .map(|(item, index)| (item.entry.request.identity, index))
+            .collect();
+        let complete = taken == entries.len();
+        if !complete {
+            for (identity, index) in missing {
+                self.want_body(now, identity, index, None);
+            }
+            self.hold(now, term, rest_of(&append, taken));
+        }
+        if taken == 0 && !complete {
+            return false;
+        }
+        let persisted = append.persisted;
+        let mut prefix = append;
+        prefix.entries.0.truncate(taken);
+        self.consensus.step_append(from, term, &prefix);
+        self.advance(now);
+        if self.config.early_commit && self.config.voters.len() == 3 {
+            self.consensus.commit_with_leader(persisted);
+        }
+        self.take_notice(0);
+        true
+    }
+
+    /// In mode `raft` the body travels with its entry.
+    fn take_inline_body(&mut self, now: Instant, item: &crate::message::AppendEntry) {
+        let head = item.entry.request;
+        let Some(body) = &item.body else { return };
+        if item.entry.needs_body() && !self.has_body(&head.identity) && self.identity_of(&head, body) == head.identity {
+            // The leader has checked the bounds; the log takes it over in this very call.
+            self.unordered.put_back(now, head, body.clone());
+        }
+    }
+
+    fn hold(&mut self, now: Instant, term: Term, append: Append) {
+        self.counters.appends_held += 1;
+        if !self.held.hold(now, term, append) {
+            self.counters.appends_held_full += 1;
+        }
+    }
+
+    /// Commits what the largest notice of this term allows; the rest when the log has grown.
+    fn take_notice(&mut self, commit: LogIndex) {
+        self.following.notice = self.following.notice.max(commit);
+        self.consensus.commit_by_notice(self.following.notice);
+    }
+}

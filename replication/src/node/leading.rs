@@ -1,0 +1,657 @@
+//! The leader's side: ordering, the shared Append, acknowledgements, repairing what was lost (protocol.md §5.3-§5.6).
+//!
+//! A follower is *in step* when everything up to the shared cursor has been sent to it; new entries then go out once
+//! for all of them. Whoever is not is brought there by unicast: first Raft probes for the common point, then bursts
+//! follow its acknowledgements.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use r2p2::{Digest, Instant, RttEstimator};
+
+use super::{Destination, Node};
+use crate::config::{Limits, Mode, NodeConfig, Timing};
+use crate::entry::{ENTRY_LEN, RequestHead};
+use crate::id::{LogIndex, MemberId, NodeId, Term};
+use crate::message::{
+    APPEND_LEN, Append, AppendAck, AppendEntries, AppendEntry, CommitNotice, ENVELOPE_LEN, Heartbeat, Hint, Message,
+};
+use crate::plain::PlainMemory;
+use crate::repliers::Repliers;
+
+/// What a leader knows in its term.
+#[derive(Debug)]
+pub(super) struct Leading {
+    elected: Instant,
+    /// Log time at the election: the last entry's timestamp.
+    log_time: Instant,
+    /// Requests to order, in order of arrival.
+    pub(super) pending: VecDeque<Digest>,
+    pub(super) repliers: Repliers,
+    pub(super) plain: PlainMemory,
+    /// Requests that only a follower heard of.
+    pub(super) by_hint: BTreeSet<Digest>,
+    peers: Vec<Peer>,
+    /// First index that has not been sent to those in step.
+    next: LogIndex,
+    /// Largest commit index, and largest own persisted index, that those in step were told of.
+    commit_told: LogIndex,
+    persisted_told: LogIndex,
+    pub(super) heartbeat_due: bool,
+    /// Bytes of bodies announced and not applied everywhere they must be: bounded by `window_bytes_max`.
+    window_bytes: VecDeque<(LogIndex, usize)>,
+    window_bytes_sum: usize,
+    deaf: Deafness,
+}
+
+/// A follower as its leader sees it.
+#[derive(Debug)]
+struct Peer {
+    member: MemberId,
+    /// When it last acknowledged in this term.
+    heard: Option<Instant>,
+    matched: LogIndex,
+    applied: LogIndex,
+    /// Highest index sent to it.
+    sent: LogIndex,
+    in_step: bool,
+    /// When to repeat what it has not acknowledged.
+    repeat_at: Option<Instant>,
+    /// How long that wait is.
+    wait: Duration,
+    rtt: RttEstimator,
+    /// An index whose acknowledgement is being timed, and since when.
+    timed: Option<(LogIndex, Instant)>,
+    /// Further behind than the log is kept.
+    needs_snapshot: bool,
+}
+
+/// How many of the ordered requests this leader did not receive itself (§7.1).
+#[derive(Debug, Default)]
+struct Deafness {
+    since: Option<Instant>,
+    ordered: u64,
+    by_hint: u64,
+    hinter: Option<MemberId>,
+}
+
+/// Fewest requests ordered by hint that make a leader deaf: one lost datagram must not.
+const DEAF_MIN: u64 = 16;
+
+impl Leading {
+    /// Whether a majority, this node included, has been heard within `within`. A new leader's votes count as heard.
+    pub(super) fn heard_quorum(&self, now: Instant, within: Duration) -> bool {
+        let fresh = |peer: &&Peer| now.since(peer.heard.unwrap_or(self.elected)) <= within;
+        let voters = self.peers.len() + 1;
+        1 + self.peers.iter().filter(fresh).count() > voters / 2
+    }
+
+    pub(super) fn next_repeat(&self) -> Option<Instant> {
+        self.peers.iter().filter_map(|peer| peer.repeat_at).min()
+    }
+
+    pub(super) fn peer_status(&self, member: MemberId) -> Option<super::status::PeerView> {
+        let peer = self.peers.iter().find(|peer| peer.member == member)?;
+        Some(super::status::PeerView {
+            matched: peer.matched,
+            applied: peer.applied,
+            in_step: peer.in_step,
+            needs_snapshot: peer.needs_snapshot,
+            heard: peer.heard,
+        })
+    }
+
+    /// Log time now: never the wall clock, never backwards (§3.3).
+    fn time(&self, now: Instant) -> Instant {
+        self.log_time + now.since(self.elected)
+    }
+
+    fn peer(&mut self, member: MemberId) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|peer| peer.member == member)
+    }
+}
+
+impl Peer {
+    fn new(member: MemberId, timing: &Timing) -> Self {
+        let min = timing.append_retry_min;
+        Self {
+            member,
+            heard: None,
+            matched: 0,
+            applied: 0,
+            sent: 0,
+            in_step: false,
+            repeat_at: None,
+            wait: min,
+            rtt: RttEstimator::new(min * 4, min, timing.append_retry_max),
+            timed: None,
+            needs_snapshot: false,
+        }
+    }
+
+    fn is_fresh(&self, now: Instant, fresh: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.since(heard) <= fresh)
+    }
+
+    fn was_sent(&mut self, now: Instant, last: LogIndex) {
+        self.sent = self.sent.max(last);
+        if self.timed.is_none() {
+            self.timed = Some((last, now));
+        }
+        if self.repeat_at.is_none() {
+            self.wait = self.rtt.timeout();
+            self.repeat_at = Some(now + self.wait);
+        }
+    }
+
+    fn acknowledged(&mut self, now: Instant, matched: LogIndex) {
+        if matched > self.matched {
+            self.matched = matched;
+            self.wait = self.rtt.timeout();
+            self.repeat_at = Some(now + self.wait);
+        }
+        if let Some((index, at)) = self.timed
+            && matched >= index
+        {
+            self.rtt.sample(now.since(at));
+            self.timed = None;
+        }
+        if self.matched >= self.sent {
+            self.repeat_at = None;
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn start_leading(&mut self, now: Instant) {
+        let config = &self.config;
+        let log = self.consensus.log();
+        let last = log.last();
+        // The entry that opens this term is in the log already, without a time of its own.
+        let log_time = (log.first()..=last).rev().filter_map(|index| log.get(index)).map(|r| r.entry.time).max();
+        let mut repliers = Repliers::new(
+            config.voters.iter().map(|voter| voter.member.node()),
+            config.replier_choice,
+            config.limits.replier_queue_max,
+            config.seed ^ self.consensus.term(),
+        );
+        let mut plain = PlainMemory::new(config.limits.plain);
+        for index in log.first()..=last {
+            let Some(record) = log.get(index) else { continue };
+            if index > self.applied {
+                repliers.announce(record.entry.replier, index);
+            }
+            remember_plain(&mut plain, now, &record.entry.request);
+        }
+        let young = |at: Instant| now.since(at) < config.timing.order_age_max;
+        let pending = self
+            .unordered
+            .in_arrival_order()
+            .filter(|waiting| young(waiting.at))
+            .map(|waiting| waiting.head.identity)
+            .collect();
+        self.leading = Some(Leading {
+            elected: now,
+            log_time: log_time.unwrap_or(Instant::ZERO),
+            pending,
+            repliers,
+            plain,
+            by_hint: BTreeSet::new(),
+            peers: self.peers.iter().map(|peer| Peer::new(*peer, &config.timing)).collect(),
+            next: last + 1,
+            commit_told: 0,
+            persisted_told: 0,
+            heartbeat_due: true,
+            window_bytes: VecDeque::new(),
+            window_bytes_sum: 0,
+            deaf: Deafness::default(),
+        });
+    }
+
+    /// Puts what waits into the log, as far as repliers and window allow, in one proposal per batch.
+    pub(super) fn order(&mut self, now: Instant) {
+        while let Some(batch) = self.next_batch(now) {
+            let first = self.consensus.log().last() + 1;
+            let count = batch.len();
+            let entries = batch.iter().map(|(_, data)| crate::consensus::proposal(data.clone())).collect();
+            let proposed = self.consensus.propose(entries);
+            let Some(leading) = &mut self.leading else { return };
+            if !proposed {
+                // Leadership is being handed over. The bodies stay and are ordered by whoever leads next.
+                leading.repliers.retract(first);
+                leading.window_bytes.retain(|(index, _)| *index < first);
+                leading.window_bytes_sum = leading.window_bytes.iter().map(|(_, len)| len).sum();
+                self.counters.proposals_dropped += 1;
+                return;
+            }
+            leading.pending.drain(..count);
+            self.counters.batches_proposed += 1;
+            for (head, _) in &batch {
+                remember_plain(&mut leading.plain, now, head);
+                self.counters.requests_ordered += 1;
+                leading.deaf.ordered += 1;
+                if leading.by_hint.remove(&head.identity) {
+                    leading.deaf.by_hint += 1;
+                    self.counters.requests_ordered_by_hint += 1;
+                }
+            }
+            self.advance(now);
+        }
+    }
+
+    /// The next entries to propose: heads and bytes of requests from the front of the queue, announced to their
+    /// repliers. `None` if nothing can be ordered now.
+    fn next_batch(&mut self, now: Instant) -> Option<Vec<(RequestHead, Bytes)>> {
+        self.drop_unorderable(now);
+        let (timing, limits, mode) = (self.config.timing, self.config.limits, self.config.mode);
+        let me = self.config.me.node();
+        let (mut index, applied) = (self.consensus.log().last(), self.applied);
+        let leading = self.leading.as_mut()?;
+        if leading.pending.is_empty() {
+            return None;
+        }
+        while leading.window_bytes.front().is_some_and(|(index, _)| *index <= applied) {
+            leading.window_bytes_sum -= leading.window_bytes.pop_front().map_or(0, |(_, len)| len);
+        }
+        if !leading.heard_quorum(now, timing.election_min()) {
+            self.counters.ordering_waited += 1;
+            return None;
+        }
+        let mut raw = Vec::new();
+        let mut heads = Vec::new();
+        for at in 0..leading.pending.len().min(limits.batch_entries_max) {
+            let leading = self.leading.as_mut()?;
+            let identity = leading.pending[at];
+            let Some(waiting) = self.unordered.get(&identity) else { break };
+            let (head, len) = (waiting.head, waiting.body.len());
+            let window_full = index - applied >= limits.window_entries_max as u64
+                || leading.window_bytes_sum + len > limits.window_bytes_max;
+            let replier = match mode {
+                _ if window_full => None,
+                Mode::Raft | Mode::Unreplicated => Some(me),
+                Mode::Hovercraft => leading.choose(now, me, index, applied, &timing, &limits),
+            };
+            let Some(replier) = replier else {
+                self.counters.ordering_waited += 1;
+                break;
+            };
+            index += 1;
+            leading.repliers.announce(replier, index);
+            leading.window_bytes.push_back((index, len));
+            leading.window_bytes_sum += len;
+            let time = leading.time(now);
+            let body = self.unordered.get(&identity).map(|waiting| waiting.body.clone()).unwrap_or_default();
+            self.entry_for(&head, &body, replier, time).emit(&mut raw);
+            heads.push(head);
+        }
+        if heads.is_empty() {
+            return None;
+        }
+        let raw = Bytes::from(raw);
+        let slices = (0..heads.len()).map(|at| raw.slice(at * ENTRY_LEN..(at + 1) * ENTRY_LEN));
+        Some(heads.into_iter().zip(slices).collect())
+    }
+
+    /// Drops from the front of the queue what has been ordered or has expired, and what is too old to be ordered:
+    /// followers may have forgotten the body (§7.1).
+    fn drop_unorderable(&mut self, now: Instant) {
+        let age_max = self.config.timing.order_age_max;
+        while let Some(identity) = self.leading.as_ref().and_then(|leading| leading.pending.front().copied()) {
+            let waiting = self.unordered.get(&identity).map(|waiting| (waiting.head, waiting.at));
+            if let Some((head, at)) = waiting {
+                if now.since(at) < age_max {
+                    return;
+                }
+                self.counters.requests_refused_old += 1;
+                self.unordered.take(&identity);
+                self.refuse_request(&head, None);
+            }
+            if let Some(leading) = &mut self.leading {
+                leading.pending.pop_front();
+                leading.by_hint.remove(&identity);
+            }
+        }
+    }
+
+    /// Sends what is new: entries once for all in step, or else the commit index, or else a heartbeat if one is due.
+    pub(super) fn replicate(&mut self, now: Instant) {
+        let (last, commit, persisted) =
+            (self.consensus.log().last(), self.consensus.commit(), self.consensus.persisted());
+        let fresh = self.config.timing.fresh;
+        let in_step_max = self.config.limits.in_step_entries_max;
+        let Some(leading) = &mut self.leading else { return };
+        for peer in &mut leading.peers {
+            if peer.in_step && (!peer.is_fresh(now, fresh) || last - peer.matched > in_step_max) {
+                peer.in_step = false;
+                peer.repeat_at = None;
+            }
+        }
+        let from = std::mem::replace(&mut leading.next, last + 1);
+        let in_step: Vec<NodeId> = leading.in_step().collect();
+        let mut told = false;
+        if from <= last && !in_step.is_empty() {
+            for peer in leading.peers.iter_mut().filter(|peer| peer.in_step) {
+                peer.was_sent(now, last);
+            }
+            leading.persisted_told = persisted;
+            self.send_entries(&in_step, from, last);
+            told = true;
+        }
+        let Some(leading) = &mut self.leading else { return };
+        if commit > leading.commit_told && !in_step.is_empty() {
+            leading.commit_told = commit;
+            // With three voters a follower that holds what the leader has said it persisted needs no notice (§5.6).
+            let knows = self.config.early_commit
+                && self.config.voters.len() == 3
+                && commit <= leading.persisted_told;
+            if !told && !knows {
+                self.counters.notices_sent += 1;
+                self.send_to_group(&Message::CommitNotice(CommitNotice { commit }));
+            }
+        }
+        self.send_heartbeat(now, last, commit);
+        self.catch_up(now);
+    }
+
+    fn send_heartbeat(&mut self, now: Instant, last: LogIndex, commit: LogIndex) {
+        let within = self.config.timing.election_min();
+        let Some(leading) = &mut self.leading else { return };
+        if !std::mem::take(&mut leading.heartbeat_due) || self.config.voters.len() == 1 {
+            return;
+        }
+        // Heartbeats that reach some followers but bring no acknowledgement would keep them from electing a leader
+        // that does have a quorum (§7.7).
+        if leading.heard_quorum(now, within) {
+            self.counters.heartbeats_sent += 1;
+            self.send_to_group(&Message::Heartbeat(Heartbeat { last, commit }));
+        }
+    }
+
+    pub(super) fn handle_ack(&mut self, now: Instant, from: MemberId, term: Term, ack: &AppendAck) {
+        self.counters.acks_received += 1;
+        let ours = self.consensus.term();
+        if term > ours {
+            // Only says that our time is over; its figures are about another leader's log.
+            self.consensus.step_ack(from, term, &AppendAck::default());
+            self.advance(now);
+            return;
+        }
+        if term < ours || self.leading.is_none() {
+            return;
+        }
+        let last = self.consensus.log().last();
+        if ack.matched > last || ack.applied > last {
+            self.counters.acks_inflated += 1;
+            return;
+        }
+        let Some(leading) = &mut self.leading else { return };
+        leading.repliers.applied(from.node(), ack.applied);
+        let Some(peer) = leading.peer(from) else { return };
+        peer.heard = Some(now);
+        peer.applied = peer.applied.max(ack.applied);
+        self.consensus.step_ack(from, term, ack);
+        self.advance(now);
+        if self.leading.is_none() {
+            return;
+        }
+        if ack.reject.is_none() {
+            self.consensus.confirm(from, ack.matched);
+        }
+        if ack.heartbeat && self.consensus.peer(from).is_some_and(|(_, replicating)| !replicating) {
+            self.consensus.step_heartbeat_ack(from, term);
+            self.advance(now);
+        }
+        let Some((matched, replicating)) = self.consensus.peer(from) else { return };
+        let first = self.consensus.log().first();
+        let Some(peer) = self.leading.as_mut().and_then(|leading| leading.peer(from)) else { return };
+        peer.acknowledged(now, matched);
+        peer.needs_snapshot = !replicating && matched + 1 < first && ack.reject.is_some_and(|r| r.hint + 1 < first)
+            || peer.needs_snapshot && matched + 1 < first;
+        if !replicating {
+            peer.in_step = false;
+            peer.repeat_at = None;
+        } else if !peer.in_step && peer.repeat_at.is_none() {
+            // What was sent to it before it fell out of step may have been lost.
+            peer.sent = peer.sent.min(matched);
+        }
+    }
+
+    /// Raft wants to know whether `to` agrees at `prev`: an Append from there, with as much as fits a datagram.
+    pub(super) fn probe(&mut self, now: Instant, to: MemberId, prev: LogIndex) {
+        let last = self.consensus.log().last();
+        let appends = self.appends(prev + 1, last, 1);
+        let append = appends.into_iter().next().unwrap_or_else(|| self.append_after(prev));
+        if let Some(leading) = &mut self.leading
+            && let Some(peer) = leading.peer(to)
+        {
+            peer.timed = None;
+            peer.sent = append.last();
+            peer.heard.get_or_insert(now);
+        }
+        self.counters.appends_unicast += 1;
+        self.send(to.node(), self.consensus.term(), &Message::Append(append));
+    }
+
+    /// Sends to whoever is behind the next burst, once the one before is acknowledged.
+    fn catch_up(&mut self, now: Instant) {
+        let (first, last, burst) =
+            (self.consensus.log().first(), self.consensus.log().last(), self.config.limits.burst_entries_max);
+        let fresh = self.config.timing.fresh;
+        let Some(leading) = &self.leading else { return };
+        let behind: Vec<MemberId> = leading
+            .peers
+            .iter()
+            .filter(|peer| !peer.in_step && peer.is_fresh(now, fresh) && peer.matched >= peer.sent)
+            .map(|peer| peer.member)
+            .collect();
+        for member in behind {
+            let Some((matched, true)) = self.consensus.peer(member) else { continue };
+            let Some(peer) = self.leading.as_mut().and_then(|leading| leading.peer(member)) else { continue };
+            if matched + 1 < first {
+                peer.needs_snapshot = true;
+                continue;
+            }
+            peer.needs_snapshot = false;
+            let end = last.min(matched + burst);
+            if end == last {
+                peer.in_step = true;
+            }
+            if end > matched {
+                peer.was_sent(now, end);
+                self.send_entries_to(member.node(), matched + 1, end);
+            }
+        }
+    }
+
+    /// Repeats what was not acknowledged in time: to everybody at once if several miss the same, else by unicast.
+    pub(super) fn repeat_unacknowledged(&mut self, now: Instant) {
+        let (first, burst) = (self.consensus.log().first(), self.config.limits.burst_entries_max);
+        let fresh = self.config.timing.fresh;
+        let Some(leading) = &mut self.leading else { return };
+        let mut due = Vec::new();
+        for peer in &mut leading.peers {
+            if !peer.repeat_at.is_some_and(|at| now >= at) {
+                continue;
+            }
+            peer.timed = None;
+            if !peer.is_fresh(now, fresh) || peer.matched + 1 < first {
+                // Silent: it is brought back when it is heard again.
+                peer.in_step = false;
+                peer.repeat_at = None;
+                peer.sent = peer.matched;
+                continue;
+            }
+            peer.rtt.timed_out(peer.wait);
+            peer.wait = peer.rtt.doubled(peer.wait);
+            peer.repeat_at = Some(now + peer.wait);
+            due.push((peer.member.node(), peer.matched, peer.sent));
+        }
+        let from = due.iter().map(|(_, matched, _)| matched + 1).min();
+        let to = due.iter().map(|(_, _, sent)| *sent).max();
+        let (Some(from), Some(to)) = (from, to) else { return };
+        self.counters.appends_repeated += due.len() as u64;
+        if let [(node, ..)] = due[..] {
+            self.send_entries_to(node, from, to.min(from + burst - 1));
+        } else {
+            let nodes: Vec<NodeId> = due.iter().map(|(node, ..)| *node).collect();
+            self.send_entries(&nodes, from, to.min(from + burst - 1));
+        }
+    }
+
+    /// A follower has requests that nobody ordered: what is unknown here was lost on the way to this node alone.
+    pub(super) fn handle_hint(&mut self, now: Instant, from: MemberId, term: Term, hint: &Hint) {
+        if self.leading.is_none() || term != self.consensus.term() {
+            self.counters.peer_messages_unexpected += 1;
+            return;
+        }
+        self.counters.hints_received += 1;
+        for identity in &hint.identities {
+            if !self.has_body(identity) {
+                self.want_body(now, *identity, 0, Some(from));
+                if let Some(leading) = &mut self.leading {
+                    leading.deaf.hinter = Some(from);
+                }
+            }
+        }
+        self.ask_for_bodies(now);
+    }
+
+    /// A leader that learns of most requests from others hands leadership to one that hears its clients (§7.1).
+    pub(super) fn watch_for_deafness(&mut self, now: Instant) {
+        let window = self.config.timing.deaf_window;
+        let Some(leading) = &mut self.leading else { return };
+        let deaf = &mut leading.deaf;
+        let since = *deaf.since.get_or_insert(now);
+        if now.since(since) < window {
+            return;
+        }
+        let is_deaf = deaf.by_hint >= DEAF_MIN && deaf.by_hint * 2 > deaf.ordered;
+        let hinter = deaf.hinter;
+        leading.deaf = Deafness { since: Some(now), ..Deafness::default() };
+        if let (true, Some(hinter)) = (is_deaf, hinter) {
+            tracing::warn!(node = %self.config.me.node(), to = %hinter.node(), "client multicast does not reach this leader; handing over");
+            self.counters.transfers_deaf += 1;
+            self.consensus.transfer(hinter);
+            self.advance(now);
+        }
+    }
+
+    /// Sends entries to several nodes: by one copy, except in mode `raft`, which is the baseline without multicast.
+    fn send_entries(&mut self, nodes: &[NodeId], from: LogIndex, to: LogIndex) {
+        match self.config.mode {
+            Mode::Raft | Mode::Unreplicated => {
+                for node in nodes {
+                    self.send_entries_to(*node, from, to);
+                }
+            }
+            Mode::Hovercraft => {
+                for append in self.appends(from, to, usize::MAX) {
+                    self.counters.appends_shared += 1;
+                    self.emit_append(Destination::Group, append);
+                }
+            }
+        }
+    }
+
+    fn send_entries_to(&mut self, node: NodeId, from: LogIndex, to: LogIndex) {
+        for append in self.appends(from, to, usize::MAX) {
+            self.counters.appends_unicast += 1;
+            self.emit_append(Destination::Peer(node), append);
+        }
+    }
+
+    fn emit_append(&mut self, to: Destination, append: Append) {
+        let message = Message::Append(append);
+        match to {
+            Destination::Peer(node) => self.send(node, self.consensus.term(), &message),
+            Destination::Group => self.send_to_group(&message),
+        }
+    }
+
+    /// The entries of a range as Appends that fit a datagram each, at most `count` of them.
+    fn appends(&self, from: LogIndex, to: LogIndex, count: usize) -> Vec<Append> {
+        let inline = self.config.mode == Mode::Raft;
+        let budget = entries_budget(&self.config);
+        let log = self.consensus.log();
+        let mut appends: Vec<Append> = Vec::new();
+        let mut len = 0;
+        for index in from.max(log.first())..=to {
+            let Some(record) = log.get(index) else { break };
+            let body = (inline && record.entry.needs_body()).then(|| record.body.clone());
+            let item_len = ENTRY_LEN + 1 + body.as_ref().map_or(0, Bytes::len);
+            let fits = appends.last().is_some_and(|append| append.entries_term == record.term) && len + item_len <= budget;
+            if !fits {
+                if appends.len() == count {
+                    break;
+                }
+                let mut append = self.append_after(index - 1);
+                append.entries_term = record.term;
+                appends.push(append);
+                len = 0;
+            }
+            len += item_len;
+            if let Some(append) = appends.last_mut() {
+                append.entries.0.push(AppendEntry { entry: record.entry, raw: record.raw.clone(), body });
+            }
+        }
+        appends
+    }
+
+    /// An Append without entries after `prev`.
+    fn append_after(&self, prev: LogIndex) -> Append {
+        let prev_term = self.consensus.log().term_at(prev).unwrap_or(0);
+        Append {
+            prev,
+            prev_term,
+            commit: self.consensus.commit(),
+            persisted: self.consensus.persisted(),
+            arm: 0,
+            entries_term: prev_term,
+            entries: AppendEntries::default(),
+        }
+    }
+}
+
+impl Leading {
+    fn in_step(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.iter().filter(|peer| peer.in_step).map(|peer| peer.member.node())
+    }
+
+    /// Picks the replier among those in step, fresh, and not too far behind in applying (§5.3).
+    fn choose(
+        &mut self,
+        now: Instant,
+        me: NodeId,
+        last: LogIndex,
+        applied: LogIndex,
+        timing: &Timing,
+        limits: &Limits,
+    ) -> Option<NodeId> {
+        let window = limits.window_entries_max as u64;
+        let peers = &self.peers;
+        self.repliers.choose(me, |node| {
+            if node == me {
+                return last - applied < window;
+            }
+            peers.iter().any(|peer| {
+                peer.member.node() == node
+                    && peer.in_step
+                    && peer.is_fresh(now, timing.fresh)
+                    && last.saturating_sub(peer.applied) < window
+            })
+        })
+    }
+}
+
+fn remember_plain(plain: &mut PlainMemory, now: Instant, head: &RequestHead) {
+    let nobody = head.client.port() == 0;
+    if !nobody && (head.session.is_none() || head.opens_session()) {
+        plain.remember(now, head.client, head.identity);
+    }
+}
+
+/// Bytes of entries that fit one internal datagram.
+fn entries_budget(config: &NodeConfig) -> usize {
+    config.limits.packet_max.saturating_sub(r2p2::wire::HEADER_LEN + ENVELOPE_LEN + APPEND_LEN)
+}

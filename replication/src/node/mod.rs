@@ -1,0 +1,542 @@
+//! The node core: everything a replica decides, and nothing it does.
+//!
+//! # Contract
+//! One driver (the runtime, or the simulator) owns a [`Node`] and does this for ever:
+//!
+//! 1. Hand in what happened, in any number and order: [`Node::handle_client_packet`], [`Node::handle_peer_packet`],
+//!    [`Node::handle_applied`], [`Node::handle_timeout`]. Datagrams of clients go in before datagrams of peers that
+//!    were received at the same time: a body that is here must not be called missing (protocol.md §5.5).
+//! 2. Drain [`Node::poll_output`] until it says [`Output::Timeout`]. Only now is what was handed in acted upon, all of
+//!    it as one batch: one proposal, one Append, one acknowledgement.
+//! 3. Wait for input, at most until that timeout.
+//!
+//! `now` never goes backwards. [`Output::Apply`] is executed in the order given, by an [`crate::applier::Applier`] on
+//! whatever thread, and reported by [`Node::handle_applied`]; [`Output::Stop`] is final.
+//!
+//! # Architecture invariants
+//! No clock, no socket, no thread; randomness comes from the seed in the configuration. Bytes from outside never panic
+//! and every queue is bounded by [`crate::config::Limits`].
+
+mod bodies;
+mod counters;
+mod following;
+mod leading;
+mod peers;
+mod requests;
+mod status;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddrV4;
+
+use bytes::Bytes;
+use r2p2::reassembly::Reassembler;
+use r2p2::server::{Server, Via};
+use r2p2::{Digest, Instant};
+use raft::eraftpb::{Message as RaftMessage, MessageType};
+
+pub use counters::Counters;
+use following::Following;
+use leading::Leading;
+pub use status::{CounterValue, PeerStatus, StatusReport};
+
+use crate::applier::{Committed, Work};
+use crate::config::{Mode, NodeConfig};
+use crate::consensus::{Consensus, Role};
+use crate::entry::{Entry, EntryKind};
+use crate::fetcher::Fetcher;
+use crate::held::HeldAppends;
+use crate::id::{LogIndex, MemberId, NodeId, Term};
+use crate::log::LogRecord;
+use crate::message::{Append, AppendAck, AppendEntries, Message, Refusal, Reject, Vote, VoteReply};
+use crate::service::Class;
+use crate::unordered::UnorderedSet;
+
+/// What the driver must do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a datagram to other nodes, from the socket on which this node receives unicast from them.
+    Peers {
+        /// To whom.
+        to: Destination,
+        /// The UDP payload.
+        packet: Bytes,
+    },
+    /// Send a datagram to a client, from the socket on which this node receives unicast requests.
+    Client {
+        /// To whom.
+        to: SocketAddrV4,
+        /// The UDP payload.
+        packet: Bytes,
+    },
+    /// Execute this, after everything handed out before.
+    Apply(Work),
+    /// Answer a request about the node itself; see [`Node::answer_admin`].
+    Admin(AdminRequest),
+    /// Stop this node and say why.
+    Stop(StopReason),
+    /// Nothing more to do until then, or until something happens. Says what for.
+    Timeout(Instant, &'static str),
+}
+
+/// Which nodes a datagram goes to. *What* fans out is decided here, *how* is the driver's business.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// One node.
+    Peer(NodeId),
+    /// All other nodes: once by IP multicast, or one copy each.
+    Group,
+}
+
+/// A request about the node itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdminRequest {
+    /// Who asks.
+    pub from: SocketAddrV4,
+    /// Its request id.
+    pub rid: u16,
+    /// What: empty or `status` for now.
+    pub body: Bytes,
+}
+
+/// Why a node must stop.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StopReason {
+    /// A peer remembers another process under this identity.
+    #[error(
+        "node {by} has already talked to another process that was {me:?}; a node that keeps its log in memory has \
+         forgotten its vote and its acknowledgements when it restarts, so the same identity must not come back \
+         (protocol.md §7.5). Start a new cluster, or wait for the release in which a node can rejoin"
+    )]
+    AnotherLife {
+        /// Who refused.
+        by: NodeId,
+        /// The identity.
+        me: MemberId,
+    },
+    /// The group knows a different incarnation.
+    #[error("node {by} knows this node under another incarnation than {me:?}; check `incarnation` in the configuration")]
+    OtherIncarnation {
+        /// Who refused.
+        by: NodeId,
+        /// The identity.
+        me: MemberId,
+    },
+}
+
+/// A replica. See the module for its contract.
+pub struct Node {
+    config: NodeConfig,
+    classify: fn(&[u8]) -> Class,
+    /// Everybody else.
+    peers: Vec<MemberId>,
+    addresses: BTreeMap<NodeId, SocketAddrV4>,
+    consensus: Consensus,
+    unordered: UnorderedSet,
+    server: Server,
+    peer_packets: Reassembler,
+    fetcher: Fetcher,
+    held: HeldAppends,
+    following: Following,
+    leading: Option<Leading>,
+    seen: (Term, Role),
+    lives: BTreeMap<MemberId, u64>,
+    /// Entries handed out for execution, and executed.
+    dispatched: LogIndex,
+    applied: LogIndex,
+    next_tick: Instant,
+    rid: u16,
+    dirty: bool,
+    stopped: bool,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+impl Node {
+    /// A node with an empty log that has not heard of anybody. `classify` is [`crate::Service::classify`].
+    pub fn new(now: Instant, config: NodeConfig, classify: fn(&[u8]) -> Class) -> Self {
+        let me = config.me;
+        assert!(config.voters.iter().any(|voter| voter.member == me), "a node is one of its group's voters");
+        let peers = config.voters.iter().map(|voter| voter.member).filter(|member| *member != me).collect();
+        let addresses = config.voters.iter().map(|voter| (voter.member.node(), voter.address)).collect();
+        Self {
+            classify,
+            peers,
+            addresses,
+            consensus: Consensus::new(&config),
+            unordered: UnorderedSet::new(config.limits.unordered),
+            server: Server::new(requests::server_config(&config)),
+            peer_packets: Reassembler::new(peers::reassembly_limits(&config), config.digest_key),
+            fetcher: Fetcher::new(config.limits.fetch, config.seed ^ 0xf37c),
+            held: HeldAppends::new(config.limits.held),
+            following: Following::default(),
+            leading: None,
+            seen: (0, Role::Follower),
+            lives: BTreeMap::new(),
+            dispatched: 0,
+            applied: 0,
+            next_tick: now + config.timing.tick,
+            rid: 0,
+            dirty: false,
+            stopped: false,
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// A datagram arrived where clients send requests.
+    pub fn handle_client_packet(&mut self, now: Instant, via: Via, from: SocketAddrV4, packet: &[u8]) {
+        if self.stopped {
+            return;
+        }
+        self.server.handle_datagram(now, via, from, packet);
+        self.drain_server(now);
+        self.dirty = true;
+    }
+
+    /// A datagram arrived where nodes talk to each other.
+    pub fn handle_peer_packet(&mut self, now: Instant, from: SocketAddrV4, packet: &[u8]) {
+        if self.stopped {
+            return;
+        }
+        self.receive_from_peer(now, from, packet);
+        self.dirty = true;
+    }
+
+    /// Everything up to `index` has been executed here.
+    pub fn handle_applied(&mut self, now: Instant, index: LogIndex) {
+        if self.stopped || index <= self.applied {
+            return;
+        }
+        assert!(index <= self.dispatched, "only what was handed out is applied");
+        self.applied = index;
+        self.dirty = true;
+        if self.config.mode == Mode::Unreplicated {
+            return;
+        }
+        self.consensus.applied(index);
+        self.following.applied(now, index, self.config.limits.replier_queue_max);
+        if let Some(leading) = &mut self.leading {
+            leading.repliers.applied(self.config.me.node(), index);
+        }
+        let retention = self.config.limits.retention;
+        self.consensus.log_mut().compact(index, &retention);
+    }
+
+    /// The time of the last [`Output::Timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.stopped {
+            return;
+        }
+        self.dirty = true;
+        self.server.handle_timeout(now);
+        self.drain_server(now);
+        if self.config.mode == Mode::Unreplicated {
+            return;
+        }
+        if now >= self.next_tick {
+            // A process that was paused has missed ticks. It must not make up for them: what it would conclude from
+            // its own absence (that the leader is gone) is better asked of the datagrams that wait in its sockets.
+            self.next_tick = now + self.config.timing.tick;
+            self.tick(now);
+        }
+        while let Some(append) = self.held.take_overdue(now, self.consensus.term(), self.consensus.log().last()) {
+            self.take_overdue_append(now, append);
+        }
+        self.ask_for_bodies(now);
+        self.repeat_unacknowledged(now);
+    }
+
+    /// Answers an [`Output::Admin`] request.
+    pub fn answer_admin(&mut self, request: &AdminRequest, report: &[u8]) {
+        requests::write_admin_answer(self.config.limits.packet_max, request, report, &mut self.outputs);
+    }
+
+    /// The next thing to do; [`Output::Timeout`] when there is nothing more.
+    pub fn poll_output(&mut self, now: Instant) -> Output {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return output;
+            }
+            if !self.dirty || self.stopped {
+                return self.next_timeout();
+            }
+            self.dirty = false;
+            self.settle(now);
+        }
+    }
+
+    /// Stands for election now, without waiting for the timeout; for tests and for a group of one.
+    pub fn campaign(&mut self, now: Instant) {
+        self.consensus.campaign();
+        self.advance(now);
+        self.dirty = true;
+    }
+
+    /// Hands leadership to another node as soon as that has the whole log; nothing happens on other nodes.
+    pub fn transfer_leadership(&mut self, now: Instant, to: MemberId) {
+        self.consensus.transfer(to);
+        self.advance(now);
+        self.dirty = true;
+    }
+
+    /// Who this node is.
+    pub fn me(&self) -> MemberId {
+        self.config.me
+    }
+
+    /// Raft as this node sees it.
+    pub fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// Bodies that wait to be ordered.
+    pub fn unordered(&self) -> &UnorderedSet {
+        &self.unordered
+    }
+
+    /// Highest index executed.
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Acts on everything that was handed in since the last time, as one batch.
+    fn settle(&mut self, now: Instant) {
+        if self.config.mode == Mode::Unreplicated {
+            return;
+        }
+        if self.leading.is_some() {
+            self.order(now);
+            self.replicate(now);
+        } else {
+            self.acknowledge(now);
+        }
+        self.dispatch();
+    }
+
+    /// Follows up on a call into Raft: stores what is unstable, persists it, sends what Raft wants sent, and notices
+    /// a change of role. Called after every such call, so that the crate never sees two in a row.
+    fn advance(&mut self, now: Instant) {
+        self.store_unstable(now);
+        // The `memory` policy: what is in the log counts as persisted.
+        let last = self.consensus.log().last();
+        if last > self.consensus.persisted() {
+            self.consensus.persisted_up_to(last);
+        }
+        for message in self.consensus.take_messages() {
+            self.convert(now, message);
+        }
+        self.notice_role(now);
+    }
+
+    fn store_unstable(&mut self, now: Instant) {
+        let Some(first) = self.consensus.unstable().first().map(|entry| entry.index) else { return };
+        if first <= self.consensus.log().last() {
+            assert!(first > self.dispatched, "a committed entry is never replaced");
+            for record in self.consensus.log_mut().truncate(first) {
+                self.counters.entries_replaced += 1;
+                if record.entry.kind != EntryKind::TermStart {
+                    self.unordered.put_back(record.at, record.entry.request, record.body);
+                }
+            }
+        }
+        let unstable: Vec<(Term, Bytes)> =
+            self.consensus.unstable().iter().map(|entry| (entry.term, entry.data.clone())).collect();
+        for (term, data) in unstable {
+            let record = self.record(now, term, data);
+            self.consensus.log_mut().append(record);
+        }
+        self.consensus.stored();
+    }
+
+    /// Joins an entry with its body, which leaves the unordered set.
+    fn record(&mut self, now: Instant, term: Term, data: Bytes) -> LogRecord {
+        if data.is_empty() {
+            let entry = Entry::term_start();
+            let mut raw = Vec::new();
+            entry.emit(&mut raw);
+            return LogRecord { term, entry, raw: raw.into(), body: Bytes::new(), at: now };
+        }
+        let entry = Entry::parse(&data).expect("only parsed entries are stepped or proposed");
+        let identity = entry.request.identity;
+        self.fetcher.done(&identity);
+        let waiting = self.unordered.take(&identity).map(|waiting| (waiting.body, waiting.at));
+        // A read that is ordered again, or a write that two leaders ordered: the body is in the log already.
+        let body = waiting.or_else(|| self.body_in_log(&identity).map(|body| (body, now)));
+        let (body, at) = match body {
+            Some(found) if entry.needs_body() => found,
+            Some((_, at)) => (Bytes::new(), at),
+            None => {
+                assert!(!entry.needs_body(), "an entry is stepped or proposed only with its body at hand");
+                (Bytes::new(), now)
+            }
+        };
+        LogRecord { term, entry, raw: data, body, at }
+    }
+
+    fn body_in_log(&self, identity: &Digest) -> Option<Bytes> {
+        let log = self.consensus.log();
+        log.find(identity).and_then(|index| log.get(index)).map(|record| record.body.clone())
+    }
+
+    /// Translates what Raft wants sent into our own messages.
+    fn convert(&mut self, now: Instant, message: RaftMessage) {
+        let to = MemberId::from_raft(message.to);
+        let term = message.term;
+        match message.msg_type {
+            MessageType::MsgAppend => self.probe(now, to, message.index),
+            MessageType::MsgAppendResponse if message.reject => {
+                let reject =
+                    Reject { index: message.index, hint: message.reject_hint, hint_term: message.log_term };
+                self.counters.appends_rejected += 1;
+                let ack = self.ack_now(now, Some(reject));
+                self.send(to.node(), term, &Message::AppendAck(ack));
+            }
+            MessageType::MsgAppendResponse if Some(to) == self.consensus.leader() => self.following.owe_ack(),
+            // To a leader of an earlier term: tells it that its time is over.
+            MessageType::MsgAppendResponse => {
+                self.send(to.node(), term, &Message::AppendAck(AppendAck::default()));
+            }
+            MessageType::MsgHeartbeat => {
+                if let Some(leading) = &mut self.leading {
+                    leading.heartbeat_due = true;
+                }
+            }
+            MessageType::MsgHeartbeatResponse => self.following.owe_heartbeat_ack(),
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+                let vote = Vote {
+                    pre: message.msg_type == MessageType::MsgRequestPreVote,
+                    transfer: !message.context.is_empty(),
+                    last: message.index,
+                    last_term: message.log_term,
+                    commit: message.commit,
+                    commit_term: message.commit_term,
+                };
+                self.send(to.node(), term, &Message::Vote(vote));
+            }
+            MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
+                let reply = VoteReply {
+                    pre: message.msg_type == MessageType::MsgRequestPreVoteResponse,
+                    reject: message.reject,
+                    commit: message.commit,
+                    commit_term: message.commit_term,
+                };
+                self.send(to.node(), term, &Message::VoteReply(reply));
+            }
+            MessageType::MsgTimeoutNow => self.send(to.node(), term, &Message::TimeoutNow),
+            // Snapshots do not exist yet, the log never offers one; proposals are never forwarded.
+            _ => {}
+        }
+    }
+
+    fn notice_role(&mut self, now: Instant) {
+        let seen = (self.consensus.term(), self.consensus.role());
+        if seen == self.seen {
+            return;
+        }
+        tracing::info!(node = %self.config.me.node(), term = seen.0, role = ?seen.1, "role");
+        self.seen = seen;
+        self.following.reset();
+        self.leading = None;
+        self.counters.role_changes += 1;
+        if seen.1 == Role::Leader {
+            self.counters.elections_won += 1;
+            self.held.clear();
+            self.start_leading(now);
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.consensus.tick();
+        self.advance(now);
+        self.counters.unordered_expired += self.unordered.expire(now) as u64;
+        self.counters.peer_messages_incomplete += self.peer_packets.expire(now) as u64;
+        if self.leading.is_some() {
+            self.watch_for_deafness(now);
+        } else {
+            self.hint_leader(now);
+        }
+    }
+
+    /// Hands out what is committed and persisted, in order.
+    fn dispatch(&mut self) {
+        let applicable = self.consensus.applicable();
+        while self.dispatched < applicable {
+            let index = self.dispatched + 1;
+            let record = self.consensus.log().get(index).expect("entries are kept until they are applied");
+            let committed = Committed { index, entry: record.entry, body: record.body.clone() };
+            self.dispatched = index;
+            if committed.entry.replier == self.config.me.node() {
+                self.following.owe_reply(index);
+                self.counters.replies_assigned += 1;
+            }
+            self.outputs.push_back(Output::Apply(Work::Apply(committed)));
+        }
+    }
+
+    fn next_timeout(&mut self) -> Output {
+        if self.stopped {
+            return Output::Timeout(Instant::FAR_FUTURE, "stopped");
+        }
+        let mut next = (Instant::FAR_FUTURE, "nothing");
+        let mut at = |candidate: Option<Instant>, why: &'static str| {
+            if let Some(candidate) = candidate
+                && candidate < next.0
+            {
+                next = (candidate, why);
+            }
+        };
+        at(self.server.next_timeout(), "forget incomplete requests");
+        if self.config.mode != Mode::Unreplicated {
+            at(Some(self.next_tick), "tick");
+            at(self.fetcher.next_due(), "ask for missing bodies");
+            at(self.held.next_overdue(self.consensus.log().last()), "give up on a gap");
+            at(self.following.report_at(), "report applied");
+            at(self.leading.as_ref().and_then(Leading::next_repeat), "repeat an unacknowledged Append");
+        }
+        Output::Timeout(next.0, next.1)
+    }
+
+    /// Reports to peers and to the driver that this node may not go on.
+    fn stop(&mut self, reason: StopReason) {
+        self.stopped = true;
+        self.outputs.clear();
+        self.outputs.push_back(Output::Stop(reason));
+    }
+
+    fn handle_refusal(&mut self, from: MemberId, refusal: Refusal) {
+        let (by, me) = (from.node(), self.config.me);
+        self.stop(match refusal {
+            Refusal::AnotherLife => StopReason::AnotherLife { by, me },
+            Refusal::OtherIncarnation => StopReason::OtherIncarnation { by, me },
+        });
+    }
+}
+
+/// An Append without entries would be a heartbeat; this is what follows `append` after its first `taken` entries.
+fn rest_of(append: &Append, taken: usize) -> Append {
+    Append {
+        prev: append.prev + taken as u64,
+        prev_term: if taken > 0 { append.entries_term } else { append.prev_term },
+        entries: AppendEntries(append.entries.0[taken..].to_vec()),
+        ..append.clone()
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("me", &self.config.me)
+            .field("consensus", &self.consensus)
+            .field("applied", &self.applied)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

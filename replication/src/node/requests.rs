@@ -1,0 +1,249 @@
+//! What clients send: validation, and the rules for retransmissions (protocol.md §5.2, §7.8).
+
+use std::collections::VecDeque;
+use std::net::SocketAddrV4;
+
+use bytes::Bytes;
+use r2p2::Instant;
+use r2p2::message::{MessageHead, write_packets};
+use r2p2::server::{IncomingRequest, ServerConfig, ServerEvent, write_drop};
+use r2p2::wire::{Extensions, MessageType, Policy, ReplyStatus, Session};
+
+use super::{AdminRequest, Node, Output};
+use crate::applier::{Committed, Work};
+use crate::config::{Mode, NodeConfig};
+use crate::entry::{Entry, EntryKind, RequestHead, identity};
+use crate::service::Class;
+
+/// Largest UDP payload to and from clients: what fits Ethernet and what the C implementation reads.
+pub(crate) const CLIENT_PACKET_MAX: usize = r2p2::wire::HEADER_LEN + r2p2::wire::PAYLOAD_MAX;
+
+pub(super) fn server_config(config: &NodeConfig) -> ServerConfig {
+    let mut server = ServerConfig::default();
+    server.reassembly.message_max = config.limits.request_max;
+    server.digest_key = config.digest_key;
+    server
+}
+
+impl Node {
+    pub(super) fn drain_server(&mut self, now: Instant) {
+        while let Some(event) = self.server.poll_event() {
+            match event {
+                ServerEvent::Request(request) => self.handle_request(now, request),
+                ServerEvent::Handshake { from, rid } => {
+                    // One node must acknowledge, and only a leader that is sure of it (§3.2).
+                    if self.acknowledges_handshakes(now) {
+                        self.server.acknowledge(from, rid);
+                    } else {
+                        self.counters.handshakes_ignored += 1;
+                    }
+                }
+                ServerEvent::Feedback { .. } => self.counters.peer_messages_unexpected += 1,
+            }
+        }
+        while let Some((to, packet)) = self.server.poll_transmit() {
+            self.outputs.push_back(Output::Client { to, packet });
+        }
+    }
+
+    /// Whether this node acknowledges the first packet of a plain multi-packet request that came by group.
+    pub(super) fn acknowledges_handshakes(&self, now: Instant) -> bool {
+        match self.config.mode {
+            Mode::Unreplicated => true,
+            Mode::Raft | Mode::Hovercraft => {
+                let heartbeat = self.config.timing.tick * 2 * crate::config::Timing::HEARTBEAT_TICKS as u32;
+                self.leading.as_ref().is_some_and(|leading| leading.heard_quorum(now, heartbeat))
+            }
+        }
+    }
+
+    fn handle_request(&mut self, now: Instant, request: IncomingRequest) {
+        let IncomingRequest { from, via: _, message } = request;
+        if message.extensions.admin {
+            let admin = AdminRequest { from, rid: message.rid, body: message.body };
+            self.outputs.push_back(Output::Admin(admin));
+            return;
+        }
+        let session = message.extensions.session;
+        let head = RequestHead {
+            client: from,
+            rid: message.rid,
+            session,
+            identity: identity(&self.config.digest_key, from, message.rid, session.as_ref(), &message.body),
+            body_len: message.body.len() as u32,
+        };
+        if message.body.len() > self.config.limits.request_max {
+            self.counters.requests_too_long += 1;
+            // Only one node may answer what all of them received.
+            if self.leading.is_some() || self.config.mode == Mode::Unreplicated {
+                self.refuse_request(&head, Some(ReplyStatus::TooLarge));
+            }
+            return;
+        }
+        // An index beyond the wire's bound cannot be a session; nor can its numbers then be trusted to be added to.
+        if session.is_some_and(|s| s.client.max(s.seq).max(s.first_unacked) >= crate::message::NUMBER_MAX) {
+            self.counters.requests_too_long += 1;
+            return;
+        }
+        match self.config.mode {
+            Mode::Unreplicated => self.execute_unreplicated(now, head, message.body),
+            Mode::Raft if self.leading.is_none() => self.counters.requests_not_leader += 1,
+            Mode::Raft | Mode::Hovercraft => self.take_request(now, head, message.body),
+        }
+    }
+
+    fn take_request(&mut self, now: Instant, head: RequestHead, body: Bytes) {
+        if let Some(index) = self.consensus.log().find(&head.identity) {
+            if !self.take_retransmission(&head, index) {
+                return;
+            }
+        } else if self.unordered.contains(&head.identity) || self.is_known_plain(now, &head) {
+            self.counters.requests_duplicate += 1;
+            return;
+        } else {
+            self.counters.requests_received += 1;
+        }
+        self.insert(now, head, body);
+    }
+
+    /// A body that was asked for has come. On the leader it may be one that only a follower heard of.
+    pub(super) fn take_fetched(&mut self, now: Instant, head: RequestHead, body: Bytes) {
+        if self.has_body(&head.identity) || self.is_known_plain(now, &head) {
+            return;
+        }
+        if let Some(leading) = &mut self.leading {
+            leading.by_hint.insert(head.identity);
+        }
+        self.insert(now, head, body);
+    }
+
+    /// A request that the log knows. Returns whether it is to be ordered again.
+    fn take_retransmission(&mut self, head: &RequestHead, index: u64) -> bool {
+        let Some(record) = self.consensus.log().get(index) else { return false };
+        let entry = record.entry;
+        self.counters.requests_duplicate += 1;
+        // Only the leader reacts (§7.8), and not before the entry is applied: until then its replier will answer.
+        if self.leading.is_none() || index > self.applied || self.unordered.contains(&head.identity) {
+            return false;
+        }
+        match (entry.kind, head.session) {
+            (EntryKind::SessionOpen, Some(nonce)) => {
+                self.counters.requests_answered_again += 1;
+                let session = Session { client: index, seq: nonce.seq, first_unacked: nonce.first_unacked };
+                let extensions = Extensions {
+                    session: Some(session),
+                    entry_index: Some(index),
+                    ..Extensions::default()
+                };
+                self.respond(head, extensions, &[]);
+                false
+            }
+            (EntryKind::Request, Some(_)) if entry.read_only => {
+                self.counters.reads_ordered_again += 1;
+                true
+            }
+            (EntryKind::Request, Some(_)) => {
+                self.counters.requests_answered_again += 1;
+                self.outputs.push_back(Output::Apply(Work::Answer { request: *head }));
+                false
+            }
+            // A plain request is answered once, by its replier.
+            (EntryKind::Request | EntryKind::SessionOpen, None) | (EntryKind::TermStart, _) => false,
+        }
+    }
+
+    fn is_known_plain(&mut self, now: Instant, head: &RequestHead) -> bool {
+        let plain = head.session.is_none() || head.opens_session();
+        plain
+            && self
+                .leading
+                .as_mut()
+                .is_some_and(|leading| leading.plain.knows(now, head.client, &head.identity))
+    }
+
+    fn insert(&mut self, now: Instant, head: RequestHead, body: Bytes) {
+        let identity = head.identity;
+        if self.unordered.insert(now, head, body).is_err() {
+            self.counters.requests_refused_full += 1;
+            if self.leading.is_some() {
+                self.refuse_request(&head, None);
+            }
+            return;
+        }
+        if let Some(leading) = &mut self.leading {
+            leading.pending.push_back(identity);
+        }
+        if self.fetcher.done(&identity) {
+            self.retry_held(now);
+        }
+    }
+
+    /// One node and no log: the order of arrival is the order.
+    fn execute_unreplicated(&mut self, now: Instant, head: RequestHead, body: Bytes) {
+        if self.dispatched - self.applied >= self.config.limits.window_entries_max as u64 {
+            self.counters.requests_refused_full += 1;
+            self.refuse_request(&head, None);
+            return;
+        }
+        self.counters.requests_received += 1;
+        self.counters.replies_assigned += 1;
+        self.dispatched += 1;
+        let entry = self.entry_for(&head, &body, self.config.me.node(), now);
+        let committed = Committed { index: self.dispatched, entry, body };
+        self.outputs.push_back(Output::Apply(Work::Apply(committed)));
+    }
+
+    /// The entry that orders a request.
+    pub(super) fn entry_for(&self, head: &RequestHead, body: &[u8], replier: crate::NodeId, time: Instant) -> Entry {
+        let opens = head.opens_session();
+        Entry {
+            kind: if opens { EntryKind::SessionOpen } else { EntryKind::Request },
+            read_only: !opens && (self.classify)(body) == Class::Read,
+            replier,
+            request: *head,
+            time,
+        }
+    }
+
+    /// Turns a request away: with a reason if the client can read one, else by DROP, which means "not accepted now".
+    pub(super) fn refuse_request(&mut self, head: &RequestHead, status: Option<ReplyStatus>) {
+        match (status, head.session) {
+            (Some(status), Some(session)) => {
+                let extensions =
+                    Extensions { session: Some(session), status: Some(status), ..Extensions::default() };
+                let limit = (self.config.limits.request_max as u64).to_be_bytes();
+                self.respond(head, extensions, if status == ReplyStatus::TooLarge { &limit } else { &[] });
+            }
+            _ => self.outputs.push_back(Output::Client { to: head.client, packet: write_drop(head.rid) }),
+        }
+    }
+
+    fn respond(&mut self, head: &RequestHead, extensions: Extensions, body: &[u8]) {
+        write_response(head.client, head.rid, extensions, CLIENT_PACKET_MAX, body, &mut self.outputs);
+    }
+}
+
+pub(super) fn write_admin_answer(
+    packet_max: usize,
+    request: &AdminRequest,
+    report: &[u8],
+    outputs: &mut VecDeque<Output>,
+) {
+    let extensions = Extensions { admin: true, ..Extensions::default() };
+    write_response(request.from, request.rid, extensions, packet_max.min(CLIENT_PACKET_MAX), report, outputs);
+}
+
+fn write_response(
+    to: SocketAddrV4,
+    rid: u16,
+    extensions: Extensions,
+    packet_max: usize,
+    body: &[u8],
+    outputs: &mut VecDeque<Output>,
+) {
+    let head = MessageHead { kind: MessageType::Response, policy: Policy::Fixed, rid, extensions };
+    let written = write_packets(&head, body, packet_max, &mut |packet| {
+        outputs.push_back(Output::Client { to, packet });
+    });
+    debug_assert!(written.is_ok(), "answers written by the node itself are short");
+}
