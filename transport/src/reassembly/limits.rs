@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::slot::SLOT_COST;
+
 /// Limits of a [`Reassembler`](super::Reassembler). What exceeds one makes it forget its oldest message in pieces: the
-/// likeliest to have lost a packet for good. At least one slot and one nanosecond are granted.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// likeliest to have lost a packet for good. One slot with no body and one nanosecond are always granted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReassemblyLimits {
     /// Longest message in bytes of body, of one packet or many. Packets of a longer one are refused by name.
     pub message_max: usize,
@@ -12,8 +14,8 @@ pub struct ReassemblyLimits {
     pub slots_per_peer: usize,
     /// Most messages in pieces in all.
     pub slots_max: usize,
-    /// Most bytes held for messages in pieces in all, bookkeeping included. Less than `message_max` makes this the
-    /// real limit of a message.
+    /// Most bytes held for messages in pieces in all, bookkeeping included. A message may need twice its length
+    /// while it grows, so less than twice `message_max` can be the stricter limit of a message.
     pub bytes_max: usize,
     /// A message whose packets have not all come this long after the one that came first is forgotten. Long enough for
     /// a retransmission to fill the gaps.
@@ -38,6 +40,7 @@ impl ReassemblyLimits {
         Self {
             slots_per_peer: self.slots_per_peer.max(1),
             slots_max: self.slots_max.max(1),
+            bytes_max: self.bytes_max.max(SLOT_COST),
             age_max: self.age_max.max(Duration::from_nanos(1)),
             ..self
         }

@@ -22,7 +22,7 @@ pub use counters::ReassemblyCounters;
 pub use limits::ReassemblyLimits;
 pub use reject::Reject;
 
-use slot::{Key, Piece, Slot};
+use slot::{Key, Piece, SLOT_COST, Slot};
 
 /// The first packet of a message without a session that comes again within this time is the network's copy. Later it
 /// is its sender starting anew: it retransmits, or uses the rid for another message. Packets that wait since before
@@ -216,6 +216,7 @@ impl Reassembler {
         }
         let serial = self.next_serial;
         self.next_serial += 1;
+        self.make_room(serial, 0, SLOT_COST);
         let slot = Slot::new(key, now);
         self.bytes += slot.charge();
         self.slots.insert(serial, slot);
@@ -240,46 +241,47 @@ impl Reassembler {
             return Ok(Progress::Copy);
         }
         let len = slot.note(piece);
-        if len > limit {
-            self.bytes -= slot.charge();
-            slot.refuse_rest();
-            self.bytes += slot.charge();
-            return Err(Reject::MessageTooLong { len, limit });
-        }
-
         let before = slot.charge();
         let needed = slot.charge_with(piece, limit);
-        self.make_room(serial, before, needed)?;
+        let too_long = if len > limit {
+            Some(Reject::MessageTooLong { len, limit })
+        } else if needed > self.limits.bytes_max {
+            Some(Reject::BytesFull { needed, limit: self.limits.bytes_max })
+        } else {
+            None
+        };
+        if let Some(reject) = too_long {
+            slot.refuse_rest();
+            self.bytes = self.bytes - before + slot.charge();
+            return Err(reject);
+        }
+
+        self.make_room(serial, before, needed);
         let Some(slot) = self.slots.get_mut(&serial) else { return Ok(Progress::Partial) };
         slot.insert(piece, limit);
-        self.bytes = self.bytes - before + slot.charge();
         debug_assert!(slot.charge() <= needed, "charge_with foresees what insert allocates");
+        let complete = slot.complete();
+        self.bytes = self.bytes - before + slot.charge();
 
-        let Some((head, body)) = slot.complete() else {
+        let Some((head, body)) = complete else {
             return Ok(if piece.header.first { Progress::Started } else { Progress::Partial });
         };
-        self.remove_charged(serial, before);
+        self.remove(serial);
         self.check_digest(&head, &body)?;
         let MessageHead { kind, policy, rid, extensions } = head;
         Ok(Progress::Complete(Message { kind, policy, rid, extensions, body: body.into() }))
     }
 
-    /// Forgets other messages, oldest first, until this one may grow from `before` to `needed` bytes.
-    fn make_room(&mut self, serial: Serial, before: usize, needed: usize) -> Result<(), Reject> {
-        let limit = self.limits.bytes_max;
-        if needed > limit {
-            self.remove(serial);
-            return Err(Reject::BytesFull { needed, limit });
-        }
-        while self.bytes - before + needed > limit {
+    /// Forgets other messages, oldest first, until `serial` may grow from `before` to `needed` bytes.
+    fn make_room(&mut self, serial: Serial, before: usize, needed: usize) {
+        while self.bytes - before + needed > self.limits.bytes_max {
             let Some(&oldest) = self.slots.keys().find(|other| **other != serial) else {
-                debug_assert!(false, "what is held is held by slots");
+                debug_assert!(needed > self.limits.bytes_max, "what is held is held by slots");
                 break;
             };
             self.remove(oldest);
             self.counters.evicted_bytes += 1;
         }
-        Ok(())
     }
 
     fn remove(&mut self, serial: Serial) {

@@ -20,7 +20,7 @@ pub enum Reject {
     /// Another packet of a message that was refused for its length.
     #[error("another packet of a message that is too long")]
     RestOfTooLong,
-    /// Its message alone would exceed `bytes_max`.
+    /// Its message alone would exceed `bytes_max`. Said once per message, like `MessageTooLong`.
     #[error("a message that needs {needed} bytes of memory, {limit} are allowed")]
     BytesFull {
         /// Bytes the message's packets so far would occupy, bookkeeping included.

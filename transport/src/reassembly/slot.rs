@@ -223,20 +223,21 @@ impl Slot {
             self.waiting.insert(index, piece.body.into());
             return;
         }
-        self.append(piece.body, message_max);
+        // Room for all that is here, so that one packet allocates at most once.
+        let len = self.assembled.len();
+        let capacity = self.capacity_for(len + piece.body.len() + self.waiting_bytes, message_max);
+        self.assembled.reserve_exact(capacity - len);
+        self.append(piece.body);
         while let Some(entry) = self.waiting.first_entry()
             && *entry.key() == self.next
         {
             let body = entry.remove();
             self.waiting_bytes -= body.len();
-            self.append(&body, message_max);
+            self.append(&body);
         }
     }
 
-    fn append(&mut self, body: &[u8], message_max: usize) {
-        let len = self.assembled.len();
-        let capacity = self.capacity_for(len + body.len(), message_max);
-        self.assembled.reserve_exact(capacity - len);
+    fn append(&mut self, body: &[u8]) {
         self.assembled.extend_from_slice(body);
         self.next += 1;
     }
