@@ -850,18 +850,28 @@ fn the_role_at_ready_decides_which_messages_are_held() {
     assert_eq!(ready.persisted_messages()[0].get_msg_type(), MessageType::MsgAppend);
 }
 
-/// A disk report for entries another leader has replaced meanwhile is recognised and counts for nothing: reports may arrive late.
+/// A disk report for entries another leader has replaced meanwhile is recognised by its term and counts for nothing. The term must be
+/// the one that was *written*: looked up in the log when the report arrives, it always matches, and unpersisted entries count.
 #[test]
 fn a_late_disk_report_for_replaced_entries_is_ignored() {
-    let mut follower = follower_in(2, 1);
-    follower.step(append(1, 1, (0, 0), &[1, 1], 0)).unwrap();
-    let (first, _) = store_ready(&mut follower);
-    follower.step(append(3, 2, (1, 1), &[2], 0)).unwrap();
-    let (second, _) = store_ready(&mut follower);
+    let replaced = || {
+        let mut follower = follower_in(2, 1);
+        follower.step(append(1, 1, (0, 0), &[1, 1], 0)).unwrap();
+        let (first, _) = store_ready(&mut follower);
+        follower.step(append(3, 2, (1, 1), &[2], 0)).unwrap();
+        let (second, _) = store_ready(&mut follower);
+        (follower, first, second)
+    };
+    let (mut follower, first, second) = replaced();
     follower.on_persist_ready(first);
     assert_eq!(follower.raft.raft_log.persisted, 0);
     follower.on_persist_ready(second);
     assert_eq!(follower.raft.raft_log.persisted, 2);
+
+    let (mut careless, ..) = replaced();
+    let term_now = careless.raft.raft_log.term(2).unwrap();
+    careless.raft.on_persist_entries(2, term_now);
+    assert_eq!(careless.raft.raft_log.persisted, 2);
 }
 
 /// Entries must be readable through `Storage` before `advance_append_async`, which forgets its own copy: otherwise the log silently
@@ -1185,6 +1195,32 @@ fn a_leader_that_excluded_itself_must_step_down_at_once() {
     }
     settle(&mut stepped_down);
     assert_eq!(stepped_down.raft.state, StateRole::Follower);
+}
+
+/// Reporting a joint change as applied appends the entry that leaves it, and sends nothing: `advance_apply` (and `Raft::commit_apply`)
+/// is a call like any other, after which the log and the outbox are looked at again.
+#[test]
+fn applying_a_joint_change_appends_the_entry_that_leaves_it() {
+    let mut leader = leader_in_step();
+    let mut change = ConfChangeV2::default();
+    for (kind, node_id) in [(ConfChangeType::AddNode, 4), (ConfChangeType::RemoveNode, 3)] {
+        let mut single = ConfChangeSingle { node_id, ..ConfChangeSingle::default() };
+        single.set_change_type(kind);
+        change.mut_changes().push(single);
+    }
+    leader.propose_conf_change(Vec::new(), change.clone()).unwrap();
+    let (number, _) = store_ready(&mut leader);
+    leader.on_persist_ready(number);
+    leader.step(ack(2, 1, 2)).unwrap();
+    assert_eq!(store_ready(&mut leader).0, number + 1);
+    leader.apply_conf_change(&change).unwrap();
+    emitted(&mut leader);
+    assert_eq!(leader.raft.raft_log.last_index(), 2);
+
+    leader.advance_apply();
+    assert_eq!(leader.raft.raft_log.last_index(), 3);
+    assert_eq!(leader.raft.raft_log.unstable_entries()[0].get_entry_type(), EntryType::EntryConfChangeV2);
+    assert!(emitted(&mut leader).is_empty());
 }
 
 // --------------------------------------------------------------------------------------------------------------- helpers
