@@ -7,7 +7,7 @@ use crate::wire::ParseError;
 pub enum Reject {
     /// It is no packet.
     #[error(transparent)]
-    Malformed(#[from] ParseError),
+    Parse(#[from] ParseError),
     /// Its message is longer than `message_max`, as far as one can tell by now. Said once per message, but again if it
     /// is sent again after having been forgotten.
     #[error("a message of at least {len} bytes, {limit} are allowed")]
@@ -64,7 +64,7 @@ impl Reject {
     /// The reason's number, below [`COUNT`](Self::COUNT).
     pub const fn index(&self) -> usize {
         let index = match self {
-            Self::Malformed(error) => return error.index(),
+            Self::Parse(error) => return error.index(),
             Self::MessageTooLong { .. } => 0,
             Self::RestOfTooLong => 1,
             Self::BytesFull { .. } => 2,
@@ -107,17 +107,17 @@ mod tests {
         let names: BTreeSet<_> = (0..Reject::COUNT).map(Reject::name).collect();
         assert_eq!(names.len(), Reject::COUNT);
         let all = [
-            Reject::Malformed(ParseError::Truncated { len: 0 }),
-            Reject::Malformed(ParseError::BadMagic(0)),
-            Reject::Malformed(ParseError::BadHeaderSize { header_size: 0, len: 0 }),
-            Reject::Malformed(ParseError::UnknownType(0)),
-            Reject::Malformed(ParseError::UnknownPolicy(0)),
-            Reject::Malformed(ParseError::BadFlags(0)),
-            Reject::Malformed(ParseError::BadOrder { flags: 0, order: 0 }),
-            Reject::Malformed(ParseError::BadExtension { kind: 0, len: 0 }),
-            Reject::Malformed(ParseError::RepeatedExtension(0)),
-            Reject::Malformed(ParseError::UnknownStatus(0)),
-            Reject::Malformed(ParseError::BadFeedback { len: 0 }),
+            Reject::Parse(ParseError::Truncated { len: 0 }),
+            Reject::Parse(ParseError::BadMagic(0)),
+            Reject::Parse(ParseError::BadHeaderSize { header_size: 0, len: 0 }),
+            Reject::Parse(ParseError::UnknownType(0)),
+            Reject::Parse(ParseError::UnknownPolicy(0)),
+            Reject::Parse(ParseError::BadFlags(0)),
+            Reject::Parse(ParseError::BadOrder { flags: 0, order: 0 }),
+            Reject::Parse(ParseError::BadExtension { kind: 0, len: 0 }),
+            Reject::Parse(ParseError::RepeatedExtension(0)),
+            Reject::Parse(ParseError::UnknownStatus(0)),
+            Reject::Parse(ParseError::BadFeedback { len: 0 }),
             Reject::MessageTooLong { len: 0, limit: 0 },
             Reject::RestOfTooLong,
             Reject::BytesFull { needed: 0, limit: 0 },
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(all.map(|reject| reject.index()), std::array::from_fn(|index| index));
         assert_eq!(all.len(), Reject::COUNT);
         for reject in all {
-            if let Reject::Malformed(error) = reject {
+            if let Reject::Parse(error) = reject {
                 assert_eq!(error.name(), Reject::name(reject.index()));
             }
         }

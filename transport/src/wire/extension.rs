@@ -96,13 +96,8 @@ const FORWARDED_LEN: usize = 7;
 
 impl Extensions {
     /// Length in bytes of a header with all extensions there are.
-    pub const HEADER_LEN_MAX: usize = HEADER_LEN
-        + 7 * PREFIX_LEN
-        + SESSION_LEN
-        + ENTRY_INDEX_LEN
-        + STATUS_LEN
-        + DIGEST_LEN
-        + FORWARDED_LEN;
+    pub const HEADER_LEN_MAX: usize =
+        HEADER_LEN + 7 * PREFIX_LEN + SESSION_LEN + ENTRY_INDEX_LEN + STATUS_LEN + DIGEST_LEN + FORWARDED_LEN;
 
     /// Length in bytes of a header with these extensions.
     pub const fn header_len(&self) -> usize {

@@ -91,8 +91,7 @@ impl Header {
         fixed[field::MAGIC] = MAGIC;
         fixed[field::HEADER_SIZE] = len as u8; // `Extensions` are shorter than 248 bytes.
         fixed[field::TYPE_POLICY] = (self.kind as u8) << 4 | self.policy as u8;
-        fixed[field::FLAGS] =
-            if self.first { field::FIRST } else { 0 } | if self.last { field::LAST } else { 0 };
+        fixed[field::FLAGS] = if self.first { field::FIRST } else { 0 } | if self.last { field::LAST } else { 0 };
         fixed[field::RID].copy_from_slice(&self.rid.to_be_bytes());
         fixed[field::ORDER].copy_from_slice(&self.order.to_be_bytes());
         self.extensions.emit(extensions);

@@ -10,6 +10,9 @@ mod extension;
 mod header;
 mod packet;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 pub use crate::digest::{Digest, DigestKey, digest};
 pub use control::{Feedback, write_ack, write_drop, write_feedback};
 pub use error::ParseError;

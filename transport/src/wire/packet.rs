@@ -51,7 +51,8 @@ impl<T: AsRef<[u8]>> Packet<T> {
     fn check(&self) -> Result<(), ParseError> {
         let bytes = self.bytes.as_ref();
         let len = bytes.len();
-        let Some(&[magic, header_size, type_policy, flags, _, _, order @ ..]) = bytes.first_chunk::<HEADER_LEN>() else {
+        let Some(&[magic, header_size, type_policy, flags, _, _, order @ ..]) = bytes.first_chunk::<HEADER_LEN>()
+        else {
             return Err(ParseError::Truncated { len });
         };
         if magic != MAGIC {
