@@ -366,7 +366,7 @@ pub(crate) fn plausible_packet() -> impl Strategy<Value = Vec<u8>> {
                 packet.extend_from_slice(&value);
             }
             // Now and then the header ends elsewhere.
-            packet[1] = if noise % 8 == 0 { noise } else { packet.len().min(HEADER_LEN_MAX) as u8 };
+            packet[1] = if noise.is_multiple_of(8) { noise } else { packet.len().min(HEADER_LEN_MAX) as u8 };
             packet.extend_from_slice(&body);
             packet
         },
