@@ -48,8 +48,7 @@ impl RttEstimator {
 
     /// How long to wait for the answer to a first copy sent now.
     pub fn timeout(&self) -> Duration {
-        let estimate =
-            self.measured.map_or(self.initial, |m| m.smoothed.saturating_add(m.variation.saturating_mul(4)));
+        let estimate = self.measured.map_or(self.initial, |m| m.smoothed.saturating_add(m.variation.saturating_mul(4)));
         estimate.max(self.floor).clamp(self.min, self.max)
     }
 

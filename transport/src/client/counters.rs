@@ -86,8 +86,6 @@ counters! {
     responses_mismatched,
     /// Packets of a kind no client should receive.
     unexpected_kind,
-    /// Replies of several packets of which some never came.
-    partial_replies_expired,
 }
 
 #[cfg(test)]

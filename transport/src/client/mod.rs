@@ -21,16 +21,16 @@ use rand::{Rng, SeedableRng};
 
 use crate::Instant;
 use crate::message::{Message, MessageHead, write_first_packet, write_later_packets, write_packets};
-use crate::reassembly::{Reassembler, Reject};
+use crate::reassembly::{Reassembler, ReassemblyCounters, Reject};
 use crate::wire::{self, Extensions, Header, MessageType, Packet, ReplyStatus, digest};
 
 pub use config::{ClientConfig, Route};
 pub use counters::ClientCounters;
 pub use outcome::{ClientOutput, Completion, Kind, NotExecuted, Outcome, SubmitError, Target, Ticket};
 
+use crate::rtt::RttEstimator;
 use operations::{Operation, Operations, Path, Role};
 use rids::Rids;
-use crate::rtt::RttEstimator;
 use session::Session;
 
 /// A client endpoint, sans-IO.
@@ -86,7 +86,7 @@ pub struct Client {
     /// Operations of [`Role::Admin`].
     admin_in_flight: usize,
     rids: Rids,
-    /// Every operation, at its `wake`.
+    /// Every operation that is armed, at its `wake`.
     timers: BTreeSet<(Instant, Ticket)>,
     rtt: RttEstimator,
     /// The current session, and earlier ones with operations still outstanding.
@@ -156,6 +156,7 @@ impl Client {
             self.send_first(now, ticket);
         } else {
             self.held.insert(ticket);
+            self.arm(ticket, now + self.config.give_up);
         }
         Ok(ticket)
     }
@@ -214,7 +215,7 @@ impl Client {
 
     /// Does what is due at `now`: retransmits, gives up, forgets partial replies. Harmless if nothing is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.counters.partial_replies_expired += self.reassembler.expire(now) as u64;
+        self.reassembler.expire(now);
         // Each operation leaves the set or moves beyond `now`, so this ends.
         while let Some(&(at, ticket)) = self.timers.first()
             && at <= now
@@ -271,6 +272,11 @@ impl Client {
     pub const fn counters(&self) -> &ClientCounters {
         &self.counters
     }
+
+    /// What has been counted about replies of several packets.
+    pub const fn reassembly_counters(&self) -> &ReassemblyCounters {
+        self.reassembler.counters()
+    }
 }
 
 /// Sending.
@@ -287,9 +293,7 @@ impl Client {
     fn add(&mut self, now: Instant, role: Role, kind: Kind, body: Bytes) -> Ticket {
         self.counters.submitted += 1;
         let give_up = now + self.config.give_up;
-        let ticket = self.operations.insert(Operation::new(role, kind, body, now, give_up));
-        self.timers.insert((give_up, ticket));
-        ticket
+        self.operations.insert(Operation::new(role, kind, body, now, give_up))
     }
 
     /// Whether one more operation may go out now. Asks for a session if that is what is missing.
@@ -429,11 +433,18 @@ impl Client {
     /// Sets the operation's timer to after `wait` and some jitter, or to its end if that comes first.
     fn wake_after(&mut self, now: Instant, ticket: Ticket, wait: Duration) {
         let jitter = wait / 4 * self.rng.random_range(0..1024) / 1024;
-        let Some(operation) = self.operations.find_mut(ticket) else { return };
-        self.timers.remove(&(operation.wake, ticket));
+        let Some(operation) = self.operations.find(ticket) else { return };
         let retransmits = !matches!(operation.role, Role::Plain { .. }) || self.config.plain_retransmit;
-        operation.wake = if retransmits { operation.give_up.min(now + wait + jitter) } else { operation.give_up };
-        self.timers.insert((operation.wake, ticket));
+        let end = operation.give_up;
+        self.arm(ticket, if retransmits { end.min(now + wait + jitter) } else { end });
+    }
+
+    fn arm(&mut self, ticket: Ticket, at: Instant) {
+        let Some(operation) = self.operations.find_mut(ticket) else { return };
+        if let Some(before) = operation.wake.replace(at) {
+            self.timers.remove(&(before, ticket));
+        }
+        self.timers.insert((at, ticket));
     }
 }
 
@@ -662,7 +673,9 @@ impl Client {
     /// Removes every trace of an operation and tells the application.
     fn end(&mut self, ticket: Ticket, outcome: Outcome, entry_index: Option<u64>, from: Option<SocketAddrV4>) {
         let Some(operation) = self.operations.remove(ticket) else { return };
-        self.timers.remove(&(operation.wake, ticket));
+        if let Some(wake) = operation.wake {
+            self.timers.remove(&(wake, ticket));
+        }
         match operation.role {
             Role::Held => {
                 self.held.remove(&ticket);

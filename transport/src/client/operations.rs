@@ -22,8 +22,8 @@ pub(super) struct Operation {
     pub(super) body: Bytes,
     pub(super) submitted: Instant,
     pub(super) give_up: Instant,
-    /// When its timer fires: it is in the timer set at exactly this time.
-    pub(super) wake: Instant,
+    /// When its timer fires: it is in the timer set at exactly this time, once it is armed.
+    pub(super) wake: Option<Instant>,
     /// In flight under this rid; meaningless while held.
     pub(super) rid: u16,
     /// Digest of a body of several packets.
@@ -76,7 +76,7 @@ impl Operation {
             body,
             submitted: now,
             give_up,
-            wake: give_up,
+            wake: None,
             rid: 0,
             digest: None,
             first_sent: now,

@@ -25,10 +25,6 @@ impl Session {
         Self { client, first_unacked: 1, ended: VecDeque::new(), outstanding: 0, used: asked }
     }
 
-    pub(super) const fn client(&self) -> u64 {
-        self.client
-    }
-
     /// Operations that have a seq and have not ended.
     pub(super) const fn outstanding(&self) -> usize {
         self.outstanding
