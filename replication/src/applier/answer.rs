@@ -1,0 +1,68 @@
+//! What a client is told.
+
+use std::net::SocketAddrV4;
+
+use bytes::Bytes;
+use r2p2::MessageHead;
+use r2p2::message::write_packets;
+use r2p2::server::write_drop;
+use r2p2::wire::{Extensions, MessageType, Policy, ReplyStatus};
+
+use super::ApplierCounters;
+use crate::entry::RequestHead;
+use crate::id::LogIndex;
+
+/// The answer to a request.
+pub(super) struct Answer<'a> {
+    /// The entry that executed the request, or refused it; `None` if that is not known.
+    pub(super) index: Option<LogIndex>,
+    /// `None` for plain success.
+    pub(super) status: Option<ReplyStatus>,
+    pub(super) body: &'a [u8],
+}
+
+/// The longest reply that fits the packets of one message, whatever its extensions.
+pub(super) fn body_max(packet_max: usize) -> usize {
+    packet_max.saturating_sub(Extensions::HEADER_LEN_MAX).saturating_mul(usize::from(u16::MAX))
+}
+
+impl Answer<'_> {
+    /// An answer that says nothing else.
+    pub(super) const fn status(status: ReplyStatus, index: Option<LogIndex>) -> Self {
+        Self { index, status: Some(status), body: &[] }
+    }
+
+    /// Sends it to the client of `request`.
+    ///
+    /// A client without a session gets the format of the C implementation, which has no place for a status: anything
+    /// but success is a DROP there, which promises nothing (protocol.md §9).
+    pub(super) fn send(
+        &self,
+        request: &RequestHead,
+        packet_max: usize,
+        counters: &mut ApplierCounters,
+        send: &mut dyn FnMut(SocketAddrV4, Bytes),
+    ) {
+        let extensions = match (request.session, self.status) {
+            (None, Some(_)) => return drop_request(request, counters, send),
+            (None, None) => Extensions::default(),
+            (Some(_), status) => {
+                Extensions { session: request.session, entry_index: self.index, status, ..Extensions::default() }
+            }
+        };
+        let head = MessageHead { kind: MessageType::Response, policy: Policy::Fixed, rid: request.rid, extensions };
+        write_packets(&head, self.body, packet_max, &mut |packet| send(request.client, packet))
+            .expect("reply_max has been checked against packet_max");
+        counters.replies_sent += 1;
+    }
+}
+
+/// Tells the client of `request` that it is not accepted now.
+pub(super) fn drop_request(
+    request: &RequestHead,
+    counters: &mut ApplierCounters,
+    send: &mut dyn FnMut(SocketAddrV4, Bytes),
+) {
+    send(request.client, write_drop(request.rid));
+    counters.drops_sent += 1;
+}

@@ -1,0 +1,40 @@
+//! What an [`Applier`](super::Applier) needs to know.
+
+use r2p2::wire::{HEADER_LEN, PAYLOAD_MAX};
+
+use crate::id::{LogIndex, NodeId};
+use crate::session::SessionLimits;
+
+/// Configuration of an [`Applier`](super::Applier). Everything but `me` and `packet_max` decides what is replicated
+/// state, so it must be equal on all nodes of a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApplierConfig {
+    /// The node that this is: it answers the entries whose replier it is.
+    pub me: NodeId,
+    /// Longest reply in bytes; at most what 65 535 packets of `packet_max` carry.
+    pub reply_max: usize,
+    /// Longest UDP payload to a client, header included.
+    pub packet_max: usize,
+    /// The seeds that the service is given derive from it and from the index.
+    pub group_seed: u64,
+    /// Limits of the session table; see there for what they must be.
+    pub sessions: SessionLimits,
+    /// Entries that are not executed: the explicit decision by which a group gets past one on which its service panics
+    /// (protocol.md §7.9). Their clients are told so.
+    pub skip: Vec<LogIndex>,
+}
+
+impl ApplierConfig {
+    /// The default configuration for node `me`.
+    #[must_use]
+    pub fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            reply_max: 64 << 10,
+            packet_max: HEADER_LEN + PAYLOAD_MAX,
+            group_seed: 0,
+            sessions: SessionLimits::default(),
+            skip: Vec::new(),
+        }
+    }
+}
