@@ -4,11 +4,13 @@
 //! arguments and say what to do. [`runtime`] drives them with sockets, threads and a clock; the simulator drives the
 //! same cores in a virtual world.
 
-#[path = "applier/work.rs"]
 pub mod applier;
+pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod consensus;
 mod digest_map;
+mod entropy;
 pub mod entry;
 pub mod fetcher;
 pub mod handoff;
@@ -19,7 +21,9 @@ pub mod message;
 pub mod node;
 pub mod plain;
 pub mod repliers;
+pub mod runtime;
 pub mod service;
+pub mod session;
 
 pub mod unordered;
 

@@ -1,0 +1,99 @@
+//! Talking to a group: [`Client`] does one thing at a time, [`PipelinedClient`] many, [`status`] asks a node about
+//! itself.
+//!
+//! Everything here is a thin shell around [`r2p2::client`], which does the work: sessions, retransmission, matching of
+//! answers. Neither client has a thread of its own: a socket is read and retransmissions are sent while the caller
+//! waits in one of its methods.
+//!
+//! ```no_run
+//! use hovercraft::client::{Client, Outcome};
+//! use hovercraft::cluster::ClusterConfig;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut client = Client::connect(&ClusterConfig::default().client_options())?;
+//! match client.write("increment") {
+//!     Outcome::Ok(reply) => println!("{reply:?}"),
+//!     // Not an error like others: it may have been executed.
+//!     Outcome::Unknown => println!("no answer; a read tells whether it happened"),
+//!     other => println!("{other:?}"),
+//! }
+//! # Ok(()) }
+//! ```
+
+mod blocking;
+mod pipelined;
+mod status;
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use multicast::{Group, SenderError};
+use r2p2::DigestKey;
+use r2p2::client::{ClientConfig, Route};
+use r2p2::udp::SetupError;
+
+pub use blocking::Client;
+pub use pipelined::PipelinedClient;
+pub use r2p2::client::{ClientCounters, Completion, Kind, NotExecuted, Outcome, SubmitError, Ticket};
+pub use status::{StatusError, status};
+
+use crate::config::Mode;
+use crate::id::NodeId;
+
+/// What a client needs to know about a group; from [`crate::cluster::ClusterConfig::client_options`].
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The nodes, and where each receives requests for it alone.
+    pub nodes: Vec<(NodeId, SocketAddrV4)>,
+    /// How a request reaches all nodes.
+    pub group: Group,
+    /// How many networks multicast may cross, this one included.
+    pub ttl: u32,
+    /// The group's mode: decides whom a request is sent to first.
+    pub mode: Mode,
+    /// How long an operation may take before it ends as [`Outcome::Unknown`].
+    pub give_up: Duration,
+    /// Most operations in flight; as many again wait in the client before [`SubmitError::Full`].
+    pub outstanding_max: usize,
+    /// Longest request.
+    pub request_max: usize,
+    /// Longest reply.
+    pub reply_max: usize,
+    /// For how long a wait looks for answers again and again before it blocks.
+    pub spin: Duration,
+    /// Key of the digests on long requests; the nodes' own.
+    pub digest_key: DigestKey,
+    /// Makes the little randomness there is reproducible: request ids, jitter. Two clients that use one address one
+    /// after the other need different ones; `None` draws one.
+    pub seed: Option<u64>,
+}
+
+impl ClientOptions {
+    fn core(&self) -> ClientConfig {
+        ClientConfig {
+            nodes: self.nodes.len(),
+            fan_out: match self.mode {
+                Mode::Hovercraft => Route::Group,
+                Mode::Raft | Mode::Unreplicated => Route::Sticky,
+            },
+            give_up: self.give_up,
+            outstanding_max: self.outstanding_max,
+            held_max: self.outstanding_max,
+            request_max: self.request_max,
+            reply_max: self.reply_max,
+            digest_key: self.digest_key,
+            ..ClientConfig::default()
+        }
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No socket that could send to the group.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
+    /// The socket cannot be used.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+}

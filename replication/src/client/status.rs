@@ -1,0 +1,77 @@
+//! Asking a node about itself.
+
+use std::io;
+use std::net::SocketAddrV4;
+
+use bytes::Bytes;
+use prost::Message as _;
+use r2p2::client::{Outcome, SubmitError};
+
+use super::{ClientOptions, ConnectError, PipelinedClient};
+use crate::id::NodeId;
+use crate::node::StatusReport;
+
+/// Asks the node `node` about itself, and waits for its answer for at most [`ClientOptions::give_up`].
+///
+/// # Errors
+/// Why there is no report, and what to do about it.
+pub fn status(options: &ClientOptions, node: NodeId) -> Result<StatusReport, StatusError> {
+    let place = options.nodes.iter().position(|(id, _)| *id == node);
+    let Some(place) = place else {
+        return Err(StatusError::NoSuchNode { node, known: options.nodes.iter().map(|(id, _)| *id).collect() });
+    };
+    let mut client = PipelinedClient::connect(options)?;
+    let ticket = client.submit_admin(place, Bytes::from_static(b"status"))?;
+    loop {
+        // The core ends every operation, so the patience of a single wait does not matter.
+        let completed = client.wait(options.give_up).map_err(StatusError::Socket)?;
+        let Some(completion) = completed.into_iter().find(|completion| completion.ticket == ticket) else { continue };
+        let address = options.nodes[place].1;
+        return match completion.outcome {
+            Outcome::Ok(report) => StatusReport::decode(report).map_err(|_| StatusError::Unreadable { node, address }),
+            Outcome::Unknown => Err(StatusError::NoAnswer { node, address }),
+            _ => Err(StatusError::Unreadable { node, address }),
+        };
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// Not in the configuration.
+    #[error(
+        "there is no node {node} in the configuration; the nodes are {}",
+        known.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    NoSuchNode {
+        /// Who was asked for.
+        node: NodeId,
+        /// Those there are.
+        known: Vec<NodeId>,
+    },
+    /// It did not answer.
+    #[error("node {node} does not answer at {address}: it is not running, or its `requests` address is another")]
+    NoAnswer {
+        /// Who.
+        node: NodeId,
+        /// Where.
+        address: SocketAddrV4,
+    },
+    /// Something else answered, or another version.
+    #[error("what answers at {address} as node {node} is not a node of this version; check `requests`")]
+    Unreadable {
+        /// Who.
+        node: NodeId,
+        /// Where.
+        address: SocketAddrV4,
+    },
+    /// No socket.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The request was not accepted.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The socket became useless.
+    #[error("the socket can no longer be used: {0}")]
+    Socket(#[source] io::Error),
+}

@@ -1,0 +1,95 @@
+//! Ports for a group on one machine.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+
+use super::NodeEntry;
+use super::validate::NODES_MAX;
+use crate::entropy;
+
+/// The ports and multicast addresses of a group on one machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalPorts {
+    /// Requests, group requests, peers; per node.
+    nodes: Vec<[u16; 3]>,
+    groups: [SocketAddrV4; 2],
+}
+
+impl LocalPorts {
+    /// Where the default ports begin.
+    pub const BASE_DEFAULT: u16 = 7400;
+    /// How many ports a group takes from its base on.
+    pub const SPAN: u16 = 10 * NODES_MAX as u16;
+
+    /// Ports that follow from a number, for up to [`NODES_MAX`] nodes: node *i* (from 1) has `base + 10 (i - 1)` for
+    /// requests, and the next two. Bases that are [`LocalPorts::SPAN`] apart do not meet, nor do their multicast
+    /// groups.
+    ///
+    /// # Panics
+    /// If there is not that much room above `base`.
+    pub fn from_base(base: u16) -> Self {
+        assert!(base <= u16::MAX - Self::SPAN, "a base of at most {}", u16::MAX - Self::SPAN);
+        let [high, low] = base.to_be_bytes();
+        Self {
+            nodes: (0..NODES_MAX as u16).map(|i| [0, 1, 2].map(|offset| base + 10 * i + offset)).collect(),
+            groups: [
+                SocketAddrV4::new(Ipv4Addr::new(239, 192, high, low), base + 3),
+                SocketAddrV4::new(Ipv4Addr::new(239, 193, high, low), base + 4),
+            ],
+        }
+    }
+
+    /// Ports that nobody uses now, and multicast groups that probably nobody uses: for tests and demonstrations, any
+    /// number of which run at a time.
+    ///
+    /// # Errors
+    /// If the system does not let us look, or nothing is free.
+    pub fn free(nodes: usize) -> io::Result<Self> {
+        let random = entropy::draw();
+        // Below the range from which the system picks ports for those who do not care.
+        let mut candidates =
+            (0..CANDIDATES).map(|i| FIRST + ((random % u64::from(CANDIDATES)) as u16 + i) % CANDIDATES);
+        let mut next = || {
+            let free = candidates.find(|port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok());
+            free.ok_or_else(|| io::Error::new(io::ErrorKind::AddrInUse, "no UDP port from 12000 to 31999 is free"))
+        };
+        let nodes = (0..nodes).map(|_| Ok([next()?, next()?, next()?])).collect::<io::Result<_>>()?;
+        let [_, _, _, _, _, a, b, c] = random.to_be_bytes();
+        Ok(Self {
+            nodes,
+            groups: [
+                SocketAddrV4::new(Ipv4Addr::new(239, 194, a, b), next()?),
+                SocketAddrV4::new(Ipv4Addr::new(239, 195, b, c), next()?),
+            ],
+        })
+    }
+
+    /// How many nodes there are ports for.
+    pub fn nodes_max(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn request_group(&self) -> SocketAddrV4 {
+        self.groups[0]
+    }
+
+    pub(super) fn peer_group(&self) -> SocketAddrV4 {
+        self.groups[1]
+    }
+
+    pub(super) fn node(&self, index: usize) -> NodeEntry {
+        let [requests, group_requests, peers] =
+            self.nodes[index].map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+        let id = u16::try_from(index + 1).expect("there are few nodes");
+        NodeEntry { id, incarnation: 1, requests, group_requests: Some(group_requests), peers }
+    }
+}
+
+const FIRST: u16 = 12_000;
+const CANDIDATES: u16 = 20_000;
+
+impl Default for LocalPorts {
+    fn default() -> Self {
+        Self::from_base(Self::BASE_DEFAULT)
+    }
+}

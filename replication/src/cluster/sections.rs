@@ -1,0 +1,196 @@
+//! The parts of a configuration with many numbers.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Limits, Timing};
+use crate::log::Retention;
+use crate::session::SessionLimits;
+use crate::unordered::UnorderedLimits;
+
+/// How much of everything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsSection {
+    /// Longest request, bytes.
+    pub request_max: usize,
+    /// Longest reply, bytes.
+    pub reply_max: usize,
+    /// Largest internal datagram, bytes of UDP payload. Default: 1472 if nodes talk over a network, 16384 on one machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packet_max: Option<usize>,
+    /// Most entries whose replier has not reported them applied, per node (B).
+    pub replier_queue_max: usize,
+    /// Most announced and not yet applied entries of the group (P).
+    pub window_entries_max: usize,
+    /// The same in bytes of bodies.
+    pub window_bytes_max: usize,
+    /// Most entries proposed at once.
+    pub batch_entries_max: usize,
+    /// How far behind the leader a follower may be and still be served by the shared Append.
+    pub in_step_entries_max: u64,
+    /// Most requests received that no entry names yet.
+    pub unordered_count_max: usize,
+    /// The same in bytes of bodies.
+    pub unordered_bytes_max: usize,
+    /// Most entries kept for nodes that are behind.
+    pub log_entries_max: usize,
+    /// The same in bytes of entries and bodies.
+    pub log_bytes_max: usize,
+    /// Most sessions; opening one more forgets the one not used for longest.
+    pub sessions_max: usize,
+    /// Most bytes of write replies kept for retransmissions.
+    pub reply_cache_bytes_max: usize,
+    /// Kernel memory for datagrams that wait to be read, per socket, in bytes.
+    pub receive_buffer: usize,
+    /// Kernel memory for datagrams that wait to be sent, per socket, in bytes.
+    pub send_buffer: usize,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        let limits = Limits::default();
+        let sessions = SessionLimits::default();
+        Self {
+            request_max: limits.request_max,
+            reply_max: limits.reply_max,
+            packet_max: None,
+            replier_queue_max: limits.replier_queue_max,
+            window_entries_max: limits.window_entries_max,
+            window_bytes_max: limits.window_bytes_max,
+            batch_entries_max: limits.batch_entries_max,
+            in_step_entries_max: limits.in_step_entries_max,
+            unordered_count_max: limits.unordered.count_max,
+            unordered_bytes_max: limits.unordered.bytes_max,
+            log_entries_max: limits.retention.entries_max,
+            log_bytes_max: limits.retention.bytes_max,
+            sessions_max: sessions.sessions_max,
+            reply_cache_bytes_max: sessions.cache_bytes_max,
+            receive_buffer: 4 << 20,
+            send_buffer: 4 << 20,
+        }
+    }
+}
+
+impl LimitsSection {
+    pub(super) fn limits(&self, packet_max: usize) -> Limits {
+        Limits {
+            request_max: self.request_max,
+            reply_max: self.reply_max,
+            replier_queue_max: self.replier_queue_max,
+            window_entries_max: self.window_entries_max,
+            window_bytes_max: self.window_bytes_max,
+            in_step_entries_max: self.in_step_entries_max,
+            batch_entries_max: self.batch_entries_max,
+            packet_max,
+            unordered: UnorderedLimits {
+                count_max: self.unordered_count_max,
+                bytes_max: self.unordered_bytes_max,
+                ..UnorderedLimits::default()
+            },
+            retention: Retention { entries_max: self.log_entries_max, bytes_max: self.log_bytes_max },
+            ..Limits::default()
+        }
+    }
+}
+
+/// When things happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimingSection {
+    /// The Raft clock's step. A heartbeat every two, an election after 20 to 40 without one.
+    pub tick_ms: u64,
+    /// How recently a node must have acknowledged to be chosen as a replier (R).
+    pub fresh_ms: u64,
+    /// Shortest time after which an unacknowledged Append is repeated.
+    pub append_retry_min_us: u64,
+    /// Longest such time.
+    pub append_retry_max_ms: u64,
+    /// How long a follower holds a body that nobody orders before it tells the leader (H).
+    pub hint_after_ms: u64,
+    /// Over how long the leader watches whether it is deaf to client multicast (D).
+    pub deaf_window_ms: u64,
+    /// How old a request may be for the leader to order it.
+    pub order_age_max_ms: u64,
+    /// A follower that owes no acknowledgement reports what it has applied after this time at the latest.
+    pub applied_report_us: u64,
+    /// A session that nobody used for this long, in log time, is forgotten.
+    pub session_expiry_s: u64,
+}
+
+impl Default for TimingSection {
+    fn default() -> Self {
+        let timing = Timing::default();
+        Self {
+            tick_ms: millis(timing.tick),
+            fresh_ms: millis(timing.fresh),
+            append_retry_min_us: micros(timing.append_retry_min),
+            append_retry_max_ms: millis(timing.append_retry_max),
+            hint_after_ms: millis(timing.hint_after),
+            deaf_window_ms: millis(timing.deaf_window),
+            order_age_max_ms: millis(timing.order_age_max),
+            applied_report_us: micros(timing.applied_report),
+            session_expiry_s: SessionLimits::default().session_expiry.as_secs(),
+        }
+    }
+}
+
+impl TimingSection {
+    pub(super) fn timing(&self) -> Timing {
+        Timing {
+            tick: Duration::from_millis(self.tick_ms),
+            fresh: Duration::from_millis(self.fresh_ms),
+            append_retry_min: Duration::from_micros(self.append_retry_min_us),
+            append_retry_max: Duration::from_millis(self.append_retry_max_ms),
+            hint_after: Duration::from_millis(self.hint_after_ms),
+            deaf_window: Duration::from_millis(self.deaf_window_ms),
+            order_age_max: Duration::from_millis(self.order_age_max_ms),
+            applied_report: Duration::from_micros(self.applied_report_us),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).expect("defaults are short")
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).expect("defaults are short")
+}
+
+/// How patient clients are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientSection {
+    /// How long an operation may take before it ends as unknown.
+    pub give_up_ms: u64,
+    /// Most operations of one client in flight; more wait in the client.
+    pub outstanding_max: usize,
+}
+
+impl Default for ClientSection {
+    fn default() -> Self {
+        Self { give_up_ms: 10_000, outstanding_max: 1024 }
+    }
+}
+
+/// Faults on purpose, in every node: on everything it receives, and on its answers to clients, so that every datagram
+/// runs the risk once.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FaultsSection {
+    /// Probability, from 0 to 1, that a datagram is lost.
+    pub loss: f64,
+    /// Probability, from 0 to 1, that a datagram comes twice.
+    pub duplicate: f64,
+    /// Which ones it hits.
+    pub seed: u64,
+}
+
+impl FaultsSection {
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        self.loss > 0.0 || self.duplicate > 0.0
+    }
+}
