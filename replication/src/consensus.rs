@@ -175,11 +175,11 @@ impl Consensus {
         }
     }
 
-    /// The log is persisted up to `index`, as the durability policy demands. Only this makes a leader count itself.
-    pub fn persisted_up_to(&mut self, index: LogIndex) {
-        if let Some(term) = self.log().term_at(index) {
-            self.raft.on_persist_entries(index, term);
-        }
+    /// The log is persisted up to `index`, whose entry is of `term`, as the durability policy demands. Only this makes a
+    /// leader count itself. The term is that of what was *written*: if the entry has been replaced meanwhile, the report
+    /// is about nothing.
+    pub fn persisted_up_to(&mut self, index: LogIndex, term: Term) {
+        self.raft.on_persist_entries(index, term);
     }
 
     /// Everything up to `index` was executed here.

@@ -168,8 +168,7 @@ pub(crate) fn parse_head(bytes: &[u8; HEAD_LEN], has_session: bool) -> RequestHe
     let u16_at = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
     let u32_at = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
-    let session =
-        has_session.then(|| Session { client: u64_at(12), seq: u64_at(20), first_unacked: u64_at(28) });
+    let session = has_session.then(|| Session { client: u64_at(12), seq: u64_at(20), first_unacked: u64_at(28) });
     RequestHead {
         rid: u16_at(0),
         client: SocketAddrV4::new(Ipv4Addr::from(u32_at(4)), u16_at(2)),
@@ -238,7 +237,8 @@ mod tests {
         let key = DigestKey::default();
         let client = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         let session = |client, seq, first_unacked| Session { client, seq, first_unacked };
-        let id = |address, rid, session: Option<Session>, body: &[u8]| identity(&key, address, rid, session.as_ref(), body);
+        let id =
+            |address, rid, session: Option<Session>, body: &[u8]| identity(&key, address, rid, session.as_ref(), body);
         // An operation keeps its identity over retransmissions, from wherever they come.
         assert_eq!(id(client(1), 1, Some(session(5, 6, 1)), b"x"), id(client(2), 2, Some(session(5, 6, 6)), b"x"));
         assert_ne!(id(client(1), 1, Some(session(5, 6, 1)), b"x"), id(client(1), 1, Some(session(5, 7, 1)), b"x"));

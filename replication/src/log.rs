@@ -260,7 +260,13 @@ mod tests {
         for identity in identities {
             let request = RequestHead { identity: Digest(*identity), body_len: 4, ..RequestHead::NONE };
             let entry = Entry { kind: EntryKind::Request, request, ..Entry::term_start() };
-            log.append(LogRecord { term: 7, entry, raw: Bytes::new(), body: Bytes::from_static(b"body"), at: Instant::ZERO });
+            log.append(LogRecord {
+                term: 7,
+                entry,
+                raw: Bytes::new(),
+                body: Bytes::from_static(b"body"),
+                at: Instant::ZERO,
+            });
         }
         log
     }

@@ -37,7 +37,7 @@ pub struct Waiting {
     /// When it arrived here.
     pub at: Instant,
     /// Tells this stay in the set from an earlier one of the same request.
-    stay: u64,
+    pub stay: u64,
 }
 
 /// The set. See the module.
@@ -63,9 +63,11 @@ impl UnorderedSet {
 
     /// Adds a request. The caller has checked that it is not here yet.
     ///
+    /// Returns the number of this stay.
+    ///
     /// # Errors
     /// [`Full`] if a bound would be passed; the set is unchanged.
-    pub fn insert(&mut self, now: Instant, head: RequestHead, body: Bytes) -> Result<(), Full> {
+    pub fn insert(&mut self, now: Instant, head: RequestHead, body: Bytes) -> Result<u64, Full> {
         if self.waiting.len() >= self.limits.count_max || self.bytes + body.len() > self.limits.bytes_max {
             return Err(Full);
         }
@@ -75,7 +77,7 @@ impl UnorderedSet {
         let waiting = Waiting { head, body, at: now, stay: self.stays };
         let replaced = self.waiting.insert(head.identity, waiting);
         debug_assert!(replaced.is_none(), "the caller checks for duplicates");
-        Ok(())
+        Ok(self.stays)
     }
 
     /// Returns a request that was ordered by an entry which another leader replaced, as old as it was (§7.3). These are
@@ -242,7 +244,7 @@ mod tests {
 
     fn insert(set: &mut UnorderedSet, id: u128, at: u64) -> Result<(), Full> {
         let head = RequestHead { identity: Digest(id), body_len: 4, ..RequestHead::NONE };
-        set.insert(Instant::from_nanos(at), head, Bytes::from_static(b"body"))
+        set.insert(Instant::from_nanos(at), head, Bytes::from_static(b"body")).map(|_| ())
     }
 
     fn order(set: &UnorderedSet) -> Vec<u128> {

@@ -1,1 +1,16 @@
-//! placeholder
+//! Deterministic simulation of whole clusters, and checkers of what they did.
+//!
+//! [`World`] runs the real cores in virtual time under one seed; [`history`] and [`linearizability`] say whether what
+//! clients saw could have come from a correct system. Nothing here reads a clock or draws randomness of its own.
+
+pub mod flight;
+pub mod history;
+pub mod linearizability;
+pub mod registers;
+mod safety;
+pub mod world;
+
+pub use flight::{Flight, Party};
+pub use history::{History, Operation, Ticket};
+pub use registers::Registers;
+pub use world::{NetworkConfig, World, WorldConfig};

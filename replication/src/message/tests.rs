@@ -17,8 +17,8 @@ fn a_commit_notice_byte_by_byte() {
     };
     let bytes = Message::CommitNotice(CommitNotice { commit: 0x99 }).emit(&envelope);
     let expected: [u8; ENVELOPE_LEN + 8] = [
-        1, 4, 0, 5, 1, 2, 3, 4, 0, 0, 0, 6, 0, 0, 0, 0, 0x11, 0x11, 0x22, 0x22, 0x33, 0x33, 0x44, 0x44, 0, 0, 0, 0, 0, 0,
-        0, 7, 0, 0, 0, 0, 0, 0, 0, 0x99,
+        1, 4, 0, 5, 1, 2, 3, 4, 0, 0, 0, 6, 0, 0, 0, 0, 0x11, 0x11, 0x22, 0x22, 0x33, 0x33, 0x44, 0x44, 0, 0, 0, 0, 0,
+        0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0x99,
     ];
     assert_eq!(bytes, expected);
 }
@@ -152,8 +152,7 @@ fn any_message() -> impl Strategy<Value = Message> {
                     entries: AppendEntries(entries),
                 })
             });
-    let reject =
-        (number(), number(), number()).prop_map(|(index, hint, hint_term)| Reject { index, hint, hint_term });
+    let reject = (number(), number(), number()).prop_map(|(index, hint, hint_term)| Reject { index, hint, hint_term });
     let ack = (number(), number(), number(), any::<u64>(), any::<bool>(), prop::option::of(reject)).prop_map(
         |(matched, applied, commit, arm, heartbeat, reject)| {
             Message::AppendAck(AppendAck { matched, applied, commit, arm, heartbeat, reject })
@@ -173,9 +172,10 @@ fn any_message() -> impl Strategy<Value = Message> {
     });
     let body = (any_head(), any_body())
         .prop_map(|(head, body)| Body { head: RequestHead { body_len: body.len() as u32, ..head }, body });
-    let bodies = (prop::collection::vec(body, 0..5), prop::collection::vec(any::<u128>(), 0..5)).prop_map(
-        |(found, missing)| Message::Bodies(Bodies { found, missing: missing.into_iter().map(Digest).collect() }),
-    );
+    let bodies =
+        (prop::collection::vec(body, 0..5), prop::collection::vec(any::<u128>(), 0..5)).prop_map(|(found, missing)| {
+            Message::Bodies(Bodies { found, missing: missing.into_iter().map(Digest).collect() })
+        });
     prop_oneof![
         append,
         ack,

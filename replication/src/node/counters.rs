@@ -28,6 +28,8 @@ counters! {
     reads_ordered_again,
     /// Requests longer than the limit.
     requests_too_long,
+    /// Requests with a session or seq that nobody was given.
+    requests_bad_session,
     /// Requests refused because the unordered set was full.
     requests_refused_full,
     /// Requests dropped by the leader because they had waited too long to be ordered.

@@ -13,7 +13,7 @@ use crate::id::{LogIndex, MemberId, Term};
 use crate::message::{Append, AppendAck, AppendEntries, Heartbeat, Hint, Message, Reject};
 
 /// What a node owes its leader.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Following {
     ack_due: bool,
     heartbeat_ack_due: bool,
@@ -30,6 +30,20 @@ pub(super) struct Following {
 }
 
 impl Following {
+    /// Owes nothing. `report_after` is how long a reply may go unreported.
+    pub(super) fn new(report_after: Duration) -> Self {
+        Self {
+            ack_due: false,
+            heartbeat_ack_due: false,
+            notice: 0,
+            owed: VecDeque::new(),
+            unreported: 0,
+            unreported_since: None,
+            report_after,
+            hinted: None,
+        }
+    }
+
     pub(super) fn owe_ack(&mut self) {
         self.ack_due = true;
     }
@@ -65,13 +79,26 @@ impl Following {
     /// A new term or role: nothing is owed to whoever led before. Replies are owed to clients, so those stay.
     pub(super) fn reset(&mut self) {
         let owed = std::mem::take(&mut self.owed);
-        *self = Self { owed, ..Self::default() };
+        *self = Self { owed, ..Self::new(self.report_after) };
+    }
+
+    /// A leader reports to nobody.
+    pub(super) fn forget_reports(&mut self) {
+        self.ack_due = false;
+        self.heartbeat_ack_due = false;
+        self.unreported = 0;
+        self.unreported_since = None;
     }
 }
 
 impl Node {
     pub(super) fn handle_append(&mut self, now: Instant, from: MemberId, term: Term, append: Append) {
         self.counters.appends_received += 1;
+        // No log has entries of a term that has not begun; the crate does not check.
+        if append.entries_term > term {
+            self.counters.peer_messages_unexpected += 1;
+            return;
+        }
         if !self.accepts_leader(now, from, term) {
             return;
         }
@@ -97,10 +124,16 @@ impl Node {
         }
     }
 
-    /// Takes a held Append whose gap nothing closed: Raft shall say no, so that the leader goes back.
+    /// Takes a held Append whose gap nothing closed: Raft shall say no, so that the leader goes back. What else is held
+    /// lies behind the same gap; one no is enough.
     pub(super) fn take_overdue_append(&mut self, now: Instant, append: Append) {
+        self.held.clear();
         let Some(leader) = self.consensus.leader() else { return };
-        self.consensus.step_append(leader, self.consensus.term(), &Append { entries: AppendEntries::default(), ..append });
+        self.consensus.step_append(
+            leader,
+            self.consensus.term(),
+            &Append { entries: AppendEntries::default(), ..append },
+        );
         self.advance(now);
     }
 
@@ -116,17 +149,13 @@ impl Node {
 
     /// Sends what is owed to the leader: one acknowledgement for the whole batch.
     pub(super) fn acknowledge(&mut self, now: Instant) {
-        if self.following.report_after.is_zero() {
-            self.following.report_after = self.config.timing.applied_report;
-        }
         let report_due = self.following.report_at().is_some_and(|at| now >= at);
         if !self.following.ack_due && !report_due {
             return;
         }
         let Some(leader) = self.consensus.leader().filter(|leader| *leader != self.config.me) else {
             // Nobody to tell; the next leader rebuilds its queues from the log.
-            self.following.ack_due = false;
-            self.following.unreported_since = None;
+            self.following.forget_reports();
             return;
         };
         let ack = self.ack_now(now, None);

@@ -26,8 +26,9 @@ pub(super) struct Leading {
     elected: Instant,
     /// Log time at the election: the last entry's timestamp.
     log_time: Instant,
-    /// Requests to order, in order of arrival.
-    pub(super) pending: VecDeque<Digest>,
+    /// Requests to order, in order of arrival, each with the number of its stay in the unordered set: one that left and
+    /// came back is there for its new place only, so nothing is ordered twice.
+    pub(super) pending: VecDeque<(Digest, u64)>,
     pub(super) repliers: Repliers,
     pub(super) plain: PlainMemory,
     /// Requests that only a follower heard of.
@@ -189,7 +190,7 @@ impl Node {
             .unordered
             .in_arrival_order()
             .filter(|waiting| young(waiting.at))
-            .map(|waiting| waiting.head.identity)
+            .map(|waiting| (waiting.head.identity, waiting.stay))
             .collect();
         self.leading = Some(Leading {
             elected: now,
@@ -262,9 +263,11 @@ impl Node {
         let mut heads = Vec::new();
         for at in 0..leading.pending.len().min(limits.batch_entries_max) {
             let leading = self.leading.as_mut()?;
-            let identity = leading.pending[at];
-            let Some(waiting) = self.unordered.get(&identity) else { break };
-            let (head, len) = (waiting.head, waiting.body.len());
+            let (identity, stay) = leading.pending[at];
+            // What has gone is dropped when it comes to the front.
+            let Some(waiting) = self.unordered.get(&identity).filter(|waiting| waiting.stay == stay) else { break };
+            let (head, body) = (waiting.head, waiting.body.clone());
+            let len = body.len();
             let window_full = index - applied >= limits.window_entries_max as u64
                 || leading.window_bytes_sum + len > limits.window_bytes_max;
             let replier = match mode {
@@ -281,7 +284,6 @@ impl Node {
             leading.window_bytes.push_back((index, len));
             leading.window_bytes_sum += len;
             let time = leading.time(now);
-            let body = self.unordered.get(&identity).map(|waiting| waiting.body.clone()).unwrap_or_default();
             self.entry_for(&head, &body, replier, time).emit(&mut raw);
             heads.push(head);
         }
@@ -297,9 +299,9 @@ impl Node {
     /// followers may have forgotten the body (§7.1).
     fn drop_unorderable(&mut self, now: Instant) {
         let age_max = self.config.timing.order_age_max;
-        while let Some(identity) = self.leading.as_ref().and_then(|leading| leading.pending.front().copied()) {
-            let waiting = self.unordered.get(&identity).map(|waiting| (waiting.head, waiting.at));
-            if let Some((head, at)) = waiting {
+        while let Some((identity, stay)) = self.leading.as_ref().and_then(|leading| leading.pending.front().copied()) {
+            let waiting = self.unordered.get(&identity).filter(|waiting| waiting.stay == stay);
+            if let Some((head, at)) = waiting.map(|waiting| (waiting.head, waiting.at)) {
                 if now.since(at) < age_max {
                     return;
                 }
@@ -342,9 +344,7 @@ impl Node {
         if commit > leading.commit_told && !in_step.is_empty() {
             leading.commit_told = commit;
             // With three voters a follower that holds what the leader has said it persisted needs no notice (§5.6).
-            let knows = self.config.early_commit
-                && self.config.voters.len() == 3
-                && commit <= leading.persisted_told;
+            let knows = self.config.early_commit && self.config.voters.len() == 3 && commit <= leading.persisted_told;
             if !told && !knows {
                 self.counters.notices_sent += 1;
                 self.send_to_group(&Message::CommitNotice(CommitNotice { commit }));
@@ -390,7 +390,16 @@ impl Node {
         let Some(peer) = leading.peer(from) else { return };
         peer.heard = Some(now);
         peer.applied = peer.applied.max(ack.applied);
-        self.consensus.step_ack(from, term, ack);
+        // Once a peer's log is known to match up to somewhere, a rejection is only a gap behind that, and our own
+        // repair starts from there; Raft would fall back to probing, one datagram per round trip.
+        let known = self.consensus.peer(from).is_some_and(|(_, replicating)| replicating);
+        let is_gap = known && ack.reject.is_some();
+        if is_gap {
+            peer.in_step = false;
+            peer.repeat_at = None;
+        }
+        let counted = AppendAck { reject: ack.reject.filter(|_| !is_gap), ..*ack };
+        self.consensus.step_ack(from, term, &counted);
         self.advance(now);
         if self.leading.is_none() {
             return;
@@ -418,7 +427,7 @@ impl Node {
     }
 
     /// Raft wants to know whether `to` agrees at `prev`: an Append from there, with as much as fits a datagram.
-    pub(super) fn probe(&mut self, now: Instant, to: MemberId, prev: LogIndex) {
+    pub(super) fn probe(&mut self, to: MemberId, prev: LogIndex) {
         let last = self.consensus.log().last();
         let appends = self.appends(prev + 1, last, 1);
         let append = appends.into_iter().next().unwrap_or_else(|| self.append_after(prev));
@@ -427,7 +436,6 @@ impl Node {
         {
             peer.timed = None;
             peer.sent = append.last();
-            peer.heard.get_or_insert(now);
         }
         self.counters.appends_unicast += 1;
         self.send(to.node(), self.consensus.term(), &Message::Append(append));
@@ -580,7 +588,8 @@ impl Node {
             let Some(record) = log.get(index) else { break };
             let body = (inline && record.entry.needs_body()).then(|| record.body.clone());
             let item_len = ENTRY_LEN + 1 + body.as_ref().map_or(0, Bytes::len);
-            let fits = appends.last().is_some_and(|append| append.entries_term == record.term) && len + item_len <= budget;
+            let fits =
+                appends.last().is_some_and(|append| append.entries_term == record.term) && len + item_len <= budget;
             if !fits {
                 if appends.len() == count {
                     break;

@@ -114,7 +114,9 @@ pub enum StopReason {
         me: MemberId,
     },
     /// The group knows a different incarnation.
-    #[error("node {by} knows this node under another incarnation than {me:?}; check `incarnation` in the configuration")]
+    #[error(
+        "node {by} knows this node under another incarnation than {me:?}; check `incarnation` in the configuration"
+    )]
     OtherIncarnation {
         /// Who refused.
         by: NodeId,
@@ -168,7 +170,7 @@ impl Node {
             peer_packets: Reassembler::new(peers::reassembly_limits(&config), config.digest_key),
             fetcher: Fetcher::new(config.limits.fetch, config.seed ^ 0xf37c),
             held: HeldAppends::new(config.limits.held),
-            following: Following::default(),
+            following: Following::new(config.timing.applied_report),
             leading: None,
             seen: (0, Role::Follower),
             lives: BTreeMap::new(),
@@ -240,7 +242,7 @@ impl Node {
             self.next_tick = now + self.config.timing.tick;
             self.tick(now);
         }
-        while let Some(append) = self.held.take_overdue(now, self.consensus.term(), self.consensus.log().last()) {
+        if let Some(append) = self.held.take_overdue(now, self.consensus.term(), self.consensus.log().last()) {
             self.take_overdue_append(now, append);
         }
         self.ask_for_bodies(now);
@@ -311,6 +313,7 @@ impl Node {
             return;
         }
         if self.leading.is_some() {
+            self.following.forget_reports();
             self.order(now);
             self.replicate(now);
         } else {
@@ -325,8 +328,10 @@ impl Node {
         self.store_unstable(now);
         // The `memory` policy: what is in the log counts as persisted.
         let last = self.consensus.log().last();
-        if last > self.consensus.persisted() {
-            self.consensus.persisted_up_to(last);
+        if last > self.consensus.persisted()
+            && let Some(term) = self.consensus.log().term_at(last)
+        {
+            self.consensus.persisted_up_to(last, term);
         }
         for message in self.consensus.take_messages() {
             self.convert(now, message);
@@ -389,10 +394,9 @@ impl Node {
         let to = MemberId::from_raft(message.to);
         let term = message.term;
         match message.msg_type {
-            MessageType::MsgAppend => self.probe(now, to, message.index),
+            MessageType::MsgAppend => self.probe(to, message.index),
             MessageType::MsgAppendResponse if message.reject => {
-                let reject =
-                    Reject { index: message.index, hint: message.reject_hint, hint_term: message.log_term };
+                let reject = Reject { index: message.index, hint: message.reject_hint, hint_term: message.log_term };
                 self.counters.appends_rejected += 1;
                 let ack = self.ack_now(now, Some(reject));
                 self.send(to.node(), term, &Message::AppendAck(ack));

@@ -13,6 +13,7 @@ use super::{AdminRequest, Node, Output};
 use crate::applier::{Committed, Work};
 use crate::config::{Mode, NodeConfig};
 use crate::entry::{Entry, EntryKind, RequestHead, identity};
+use crate::message::NUMBER_MAX;
 use crate::service::Class;
 
 /// Largest UDP payload to and from clients: what fits Ethernet and what the C implementation reads.
@@ -80,9 +81,9 @@ impl Node {
             }
             return;
         }
-        // An index beyond the wire's bound cannot be a session; nor can its numbers then be trusted to be added to.
-        if session.is_some_and(|s| s.client.max(s.seq).max(s.first_unacked) >= crate::message::NUMBER_MAX) {
-            self.counters.requests_too_long += 1;
+        // Nobody was given a session or a seq beyond the bound, and sums with one could overflow. (A nonce is any number.)
+        if session.is_some_and(|s| s.client != 0 && s.client.max(s.seq).max(s.first_unacked) >= NUMBER_MAX) {
+            self.counters.requests_bad_session += 1;
             return;
         }
         match self.config.mode {
@@ -130,11 +131,8 @@ impl Node {
             (EntryKind::SessionOpen, Some(nonce)) => {
                 self.counters.requests_answered_again += 1;
                 let session = Session { client: index, seq: nonce.seq, first_unacked: nonce.first_unacked };
-                let extensions = Extensions {
-                    session: Some(session),
-                    entry_index: Some(index),
-                    ..Extensions::default()
-                };
+                let extensions =
+                    Extensions { session: Some(session), entry_index: Some(index), ..Extensions::default() };
                 self.respond(head, extensions, &[]);
                 false
             }
@@ -154,24 +152,20 @@ impl Node {
 
     fn is_known_plain(&mut self, now: Instant, head: &RequestHead) -> bool {
         let plain = head.session.is_none() || head.opens_session();
-        plain
-            && self
-                .leading
-                .as_mut()
-                .is_some_and(|leading| leading.plain.knows(now, head.client, &head.identity))
+        plain && self.leading.as_mut().is_some_and(|leading| leading.plain.knows(now, head.client, &head.identity))
     }
 
     fn insert(&mut self, now: Instant, head: RequestHead, body: Bytes) {
         let identity = head.identity;
-        if self.unordered.insert(now, head, body).is_err() {
+        let Ok(stay) = self.unordered.insert(now, head, body) else {
             self.counters.requests_refused_full += 1;
             if self.leading.is_some() {
                 self.refuse_request(&head, None);
             }
             return;
-        }
+        };
         if let Some(leading) = &mut self.leading {
-            leading.pending.push_back(identity);
+            leading.pending.push_back((identity, stay));
         }
         if self.fetcher.done(&identity) {
             self.retry_held(now);
@@ -209,8 +203,7 @@ impl Node {
     pub(super) fn refuse_request(&mut self, head: &RequestHead, status: Option<ReplyStatus>) {
         match (status, head.session) {
             (Some(status), Some(session)) => {
-                let extensions =
-                    Extensions { session: Some(session), status: Some(status), ..Extensions::default() };
+                let extensions = Extensions { session: Some(session), status: Some(status), ..Extensions::default() };
                 let limit = (self.config.limits.request_max as u64).to_be_bytes();
                 self.respond(head, extensions, if status == ReplyStatus::TooLarge { &limit } else { &[] });
             }

@@ -3,6 +3,7 @@
 use r2p2::Instant;
 
 use super::Node;
+use crate::config::Mode;
 use crate::consensus::Role;
 use crate::id::LogIndex;
 
@@ -18,7 +19,7 @@ pub struct StatusReport {
     /// The mode's name.
     #[prost(string, tag = "3")]
     pub mode: String,
-    /// `leader`, `follower` or `candidate`.
+    /// `leader`, `follower`, `candidate` or `unreplicated`.
     #[prost(string, tag = "4")]
     pub role: String,
     /// Current term.
@@ -119,6 +120,7 @@ impl Node {
     pub fn status(&self, now: Instant) -> StatusReport {
         let log = self.consensus.log();
         let role = match self.consensus.role() {
+            _ if self.config.mode == Mode::Unreplicated => "unreplicated",
             Role::Follower => "follower",
             Role::Candidate => "candidate",
             Role::Leader => "leader",

@@ -1,0 +1,395 @@
+//! The normal path and its repairs on whole simulated clusters (protocol.md §5, §7).
+
+use std::time::Duration;
+
+use hovercraft::node::Counters;
+use hovercraft::{Mode, Timing};
+use r2p2::client::{Completion, Kind, Outcome};
+use simulator::registers::{Request, decode_reply};
+use simulator::{NetworkConfig, Party, Registers, World, WorldConfig};
+
+type Cluster = World<Registers>;
+
+#[test]
+fn every_size_elects_orders_and_answers() {
+    for nodes in 1..=9 {
+        for mode in [Mode::Hovercraft, Mode::Raft] {
+            let mut world = cluster(nodes, |config| config.node.mode = mode);
+            world.elect();
+            assert_eq!(call(&mut world, 0, Request::Add(1, 5)), 5, "{nodes} nodes, {mode:?}");
+            assert_eq!(call(&mut world, 0, Request::Get(1)), 5, "{nodes} nodes, {mode:?}");
+            converge(&mut world);
+        }
+    }
+}
+
+#[test]
+fn unreplicated_needs_no_log() {
+    let mut world = cluster(1, |config| config.node.mode = Mode::Unreplicated);
+    assert_eq!(call(&mut world, 0, Request::Add(1, 5)), 5);
+    assert_eq!(call(&mut world, 0, Request::Get(1)), 5);
+}
+
+#[test]
+fn replies_come_from_all_nodes_in_similar_shares_and_reads_run_once() {
+    let mut world = cluster(3, |_| {});
+    world.elect();
+    let operations = 900;
+    let mut tickets = 0;
+    while tickets < operations {
+        for _ in 0..30 {
+            let request = if tickets % 2 == 0 { Request::Get(1) } else { Request::Add(1, 1) };
+            world.submit(0, kind_of(request), request.encode());
+            tickets += 1;
+        }
+        world.run_for(Duration::from_millis(2));
+    }
+    drain(&mut world, 0, operations);
+    converge(&mut world);
+    let shares: Vec<u64> = (1..=3).map(|id| counters(&world, id).replies_assigned).collect();
+    assert!(shares.iter().all(|share| *share > operations as u64 / 6), "{shares:?}");
+    let queries: u64 = (1..=3).map(|id| world.applier(id).unwrap().service().queries.get()).sum();
+    assert_eq!(queries, operations as u64 / 2, "each read runs on one node only");
+}
+
+#[test]
+fn one_append_serves_all_followers() {
+    let mut packets = Vec::new();
+    for nodes in [3, 5, 9] {
+        let mut world = cluster(nodes, |_| {});
+        let leader = world.elect();
+        call(&mut world, 0, Request::Add(1, 1));
+        let before = counters(&world, leader);
+        for _ in 0..50 {
+            call(&mut world, 0, Request::Add(1, 1));
+        }
+        let after = counters(&world, leader);
+        assert_eq!(after.appends_unicast, before.appends_unicast, "{nodes} nodes");
+        packets.push(after.appends_shared - before.appends_shared);
+    }
+    assert_eq!(packets, [50, 50, 50]);
+}
+
+#[test]
+fn loss_is_repaired_by_fetch_and_nothing_happens_twice() {
+    for seed in 0..20 {
+        let mut world = cluster_of(seed, 3, |config| {
+            config.clients = 4;
+            config.network.loss = 0.05;
+            config.network.duplicate = 0.05;
+            config.network.jitter = Duration::from_micros(100);
+        });
+        world.elect();
+        let per_client = 50;
+        for _ in 0..per_client {
+            for client in 0..4 {
+                world.submit(client, Kind::Write, Request::Add(7, 1).encode());
+            }
+            world.run_for(Duration::from_micros(300));
+        }
+        let mut replies = Vec::new();
+        for client in 0..4 {
+            for completion in drain(&mut world, client, per_client) {
+                replies.push(value(&completion));
+            }
+        }
+        replies.sort_unstable();
+        assert_eq!(replies, (1..=200).collect::<Vec<u64>>(), "seed {seed}");
+        converge(&mut world);
+        let fetched: u64 = (1..=3).map(|id| counters(&world, id).bodies_fetched).sum();
+        assert!(fetched > 0, "seed {seed}: Fetch had nothing to do");
+    }
+}
+
+#[test]
+fn a_killed_leader_loses_nothing_that_was_acknowledged() {
+    for seed in 0..20 {
+        let mut world = cluster_of(seed, 3, |config| config.clients = 3);
+        let leader = world.elect();
+        for round in 0..60 {
+            for client in 0..3 {
+                world.submit(client, Kind::Write, Request::Add(1, 1).encode());
+            }
+            world.run_for(Duration::from_micros(50));
+            if round == 30 {
+                world.kill(leader);
+            }
+        }
+        let mut replies = Vec::new();
+        for client in 0..3 {
+            replies.extend(drain(&mut world, client, 60).iter().map(value));
+        }
+        replies.sort_unstable();
+        assert_eq!(replies, (1..=180).collect::<Vec<u64>>(), "seed {seed}");
+        assert_ne!(world.leader(), Some(leader));
+        converge(&mut world);
+    }
+}
+
+#[test]
+fn a_new_leader_orders_what_waits_in_its_unordered_set() {
+    let mut world = cluster(3, |config| {
+        // So patient that only the nodes themselves can bring the request on.
+        config.client.retransmit_initial = Duration::from_secs(4);
+        config.client.retransmit_min = Duration::from_secs(4);
+        config.client.retransmit_max = Duration::from_secs(4);
+        config.client.give_up = Duration::from_secs(20);
+    });
+    let leader = world.elect();
+    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
+    world.kill(leader);
+    world.submit(0, Kind::Write, Request::Add(1, 1).encode());
+    let done = world.run_until(Duration::from_secs(2), |world| {
+        world.running().iter().all(|id| world.applier(*id).unwrap().service().value(1) == 2)
+    });
+    assert!(done, "the request was ordered before the client could have sent it again");
+    assert_eq!(drain(&mut world, 0, 1).len(), 1);
+}
+
+#[test]
+fn the_last_append_notice_and_acknowledgement_of_an_idle_system_heal_by_themselves() {
+    for early_commit in [true, false] {
+        for (what, to_leader) in [("append", false), ("commit_notice", false), ("append_ack", true)] {
+            for victims in [1, 2] {
+                let mut world = cluster(3, |config| {
+                    config.node.early_commit = early_commit;
+                    config.client.retransmit_initial = Duration::from_secs(2);
+                    config.client.retransmit_min = Duration::from_secs(2);
+                });
+                let leader = world.elect();
+                assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
+                world.run_for(Duration::from_millis(200));
+                let mut left = victims;
+                world.lose_when(move |flight| {
+                    let hit = flight.what == what && left > 0 && (to_leader == (flight.to == Party::Node(leader)));
+                    left -= usize::from(hit);
+                    hit
+                });
+                world.submit(0, Kind::Write, Request::Add(1, 1).encode());
+                let healed = world.run_until(Duration::from_millis(100), |world| {
+                    (1..=3).all(|id| world.applier(id).unwrap().service().value(1) == 2)
+                });
+                assert!(healed, "{what} lost {victims} times, early commit {early_commit}");
+                assert_eq!(value(&drain(&mut world, 0, 1)[0]), 2);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_lost_at_all_followers_is_fetched_from_the_leader() {
+    let mut world = cluster(3, |_| {});
+    let leader = world.elect();
+    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
+    world.lose_when(move |flight| flight.what == "request" && flight.to != Party::Node(leader));
+    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 2);
+    world.heal();
+    converge(&mut world);
+    let fetched: u64 = (1..=3).map(|id| counters(&world, id).bodies_fetched).sum();
+    assert!(fetched >= 2, "{fetched}");
+}
+
+#[test]
+fn a_leader_deaf_to_client_multicast_hears_by_hint_and_hands_over() {
+    let mut world = cluster(3, |config| {
+        config.client.unicast_after = 1_000_000;
+    });
+    let leader = world.elect();
+    world.lose_when(move |flight| flight.what == "request" && flight.to == Party::Node(leader));
+    for round in 1..=40 {
+        assert_eq!(call(&mut world, 0, Request::Add(1, 1)), round);
+        for _ in 0..2 {
+            world.submit(0, Kind::Read, Request::Get(1).encode());
+        }
+        drain(&mut world, 0, 2);
+    }
+    let handed_over = world.run_until(Duration::from_secs(5), |world| {
+        world.submit(0, Kind::Read, Request::Get(1).encode());
+        world.leader().is_some_and(|now| now != leader)
+    });
+    assert!(handed_over);
+    assert!(counters(&world, leader).requests_ordered_by_hint > 0);
+    assert!(counters(&world, leader).transfers_deaf > 0);
+}
+
+#[test]
+fn an_old_leader_that_wakes_serves_nothing_stale() {
+    let mut world = cluster(3, |config| config.clients = 2);
+    let old = world.elect();
+    assert_eq!(call(&mut world, 0, Request::Set(1, 10)), 0);
+    world.pause(old);
+    assert!(world.run_until(Duration::from_secs(5), |world| world.leader().is_some_and(|leader| leader != old)));
+    assert_eq!(call(&mut world, 0, Request::Set(1, 20)), 10);
+    world.submit(1, Kind::Read, Request::Get(1).encode());
+    world.resume(old);
+    assert_eq!(value(&drain(&mut world, 1, 1)[0]), 20);
+    converge(&mut world);
+}
+
+#[test]
+fn an_isolated_leader_stops_its_heartbeats_and_steps_down() {
+    let mut world = cluster(5, |_| {});
+    let old = world.elect();
+    call(&mut world, 0, Request::Add(1, 1));
+    // It still reaches everybody; nobody reaches it.
+    for id in (1..=5).filter(|id| *id != old) {
+        world.block(Party::Node(id), Party::Node(old));
+    }
+    let replaced = world.run_until(Duration::from_secs(5), |world| world.leader().is_some_and(|leader| leader != old));
+    assert!(replaced, "half-deaf leaders must not keep the group from electing another");
+    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 2);
+}
+
+#[test]
+fn two_of_three_dead_means_unknown_and_never_a_wrong_answer() {
+    let mut world = cluster(3, |config| config.client.give_up = Duration::from_secs(1));
+    let leader = world.elect();
+    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
+    for id in (1..=3).filter(|id| *id != leader) {
+        world.kill(id);
+    }
+    world.submit(0, Kind::Read, Request::Get(1).encode());
+    world.submit(0, Kind::Write, Request::Add(1, 1).encode());
+    for completion in drain(&mut world, 0, 2) {
+        assert_eq!(completion.outcome, Outcome::Unknown);
+    }
+}
+
+#[test]
+fn a_restarted_memory_node_is_refused_with_an_explanation() {
+    let mut world = cluster(3, |_| {});
+    let leader = world.elect();
+    call(&mut world, 0, Request::Add(1, 1));
+    let victim = (1..=3).find(|id| *id != leader).unwrap();
+    world.kill(victim);
+    world.run_for(Duration::from_millis(50));
+    world.start(victim);
+    assert!(world.run_until(Duration::from_secs(2), |world| world.stopped(victim).is_some()));
+    let reason = world.stopped(victim).unwrap().to_string();
+    assert!(reason.contains("forgotten its vote"), "{reason}");
+    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 2);
+}
+
+#[test]
+fn a_node_far_behind_is_shown_as_needing_a_snapshot_and_is_assigned_nothing() {
+    let mut world = cluster(3, |config| config.node.limits.retention.entries_max = 50);
+    let leader = world.elect();
+    let lagging = (1..=3).find(|id| *id != leader).unwrap();
+    world.isolate(lagging, &[]);
+    for round in 1..=200 {
+        assert_eq!(call(&mut world, 0, Request::Add(1, 1)), round);
+    }
+    world.heal();
+    world.run_for(Duration::from_millis(500));
+    let leader = world.leader().unwrap();
+    let status = world.node(leader).unwrap().status(world.now());
+    let peer = status.peers.iter().find(|peer| peer.node == u32::from(lagging)).unwrap();
+    assert!(peer.needs_snapshot, "{peer:?}");
+    assert_eq!(peer.owed, 0);
+    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 201);
+}
+
+#[test]
+fn a_short_gap_is_caught_up_from_the_log_while_load_goes_on() {
+    let mut world = cluster(3, |_| {});
+    let leader = world.elect();
+    let lagging = (1..=3).find(|id| *id != leader).unwrap();
+    world.isolate(lagging, &[]);
+    for round in 1..=500 {
+        assert_eq!(call(&mut world, 0, Request::Add(1, 1)), round);
+    }
+    world.heal();
+    for round in 501..=600 {
+        assert_eq!(call(&mut world, 0, Request::Add(1, 1)), round);
+    }
+    converge(&mut world);
+}
+
+#[test]
+fn multi_packet_requests_and_replies_travel_whole() {
+    let mut world = cluster_of(3, 3, |config| {
+        config.network = NetworkConfig { loss: 0.02, jitter: Duration::from_micros(200), ..NetworkConfig::default() };
+    });
+    world.elect();
+    for round in 1..=30 {
+        let mut body = Request::Add(1, 1).encode().to_vec();
+        body.resize(20_000, 0xa5);
+        world.submit(0, Kind::Write, body);
+        assert_eq!(value(&drain(&mut world, 0, 1)[0]), round);
+    }
+    converge(&mut world);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let run = |seed| {
+        let mut world = cluster_of(seed, 3, |config| config.network.loss = 0.1);
+        let leader = world.elect();
+        for round in 0..50 {
+            world.submit(0, Kind::Write, Request::Add(1, 1).encode());
+            world.run_for(Duration::from_micros(200));
+            if round == 25 {
+                world.kill(leader);
+            }
+        }
+        drain(&mut world, 0, 50);
+        (world.trace(), world.delivered(), world.now())
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+fn cluster(nodes: u16, change: impl FnOnce(&mut WorldConfig)) -> Cluster {
+    cluster_of(1, nodes, change)
+}
+
+fn cluster_of(seed: u64, nodes: u16, change: impl FnOnce(&mut WorldConfig)) -> Cluster {
+    let mut config = WorldConfig::new(seed, nodes);
+    config.node.timing = Timing { tick: Duration::from_millis(1), ..Timing::default() };
+    change(&mut config);
+    World::new(config, Registers::default)
+}
+
+fn kind_of(request: Request) -> Kind {
+    if matches!(request, Request::Get(_)) { Kind::Read } else { Kind::Write }
+}
+
+fn call(world: &mut Cluster, client: usize, request: Request) -> u64 {
+    world.submit(client, kind_of(request), request.encode());
+    value(&drain(world, client, 1)[0])
+}
+
+fn drain(world: &mut Cluster, client: usize, count: usize) -> Vec<Completion> {
+    let mut done = Vec::new();
+    let all = world.run_until(Duration::from_secs(30), |world| {
+        done.extend(world.completions(client).into_iter().map(|(_, completion)| completion));
+        done.len() >= count
+    });
+    assert!(all, "{} of {count} operations ended; {world:?}", done.len());
+    done
+}
+
+fn value(completion: &Completion) -> u64 {
+    match &completion.outcome {
+        Outcome::Ok(reply) => decode_reply(reply).expect("a number"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn counters(world: &Cluster, id: u16) -> Counters {
+    *world.node(id).unwrap().counters()
+}
+
+/// Every running node ends with the same log and the same state.
+fn converge(world: &mut Cluster) {
+    let same = world.run_until(Duration::from_secs(5), |world| {
+        let ids = world.running();
+        let view = |id: &u16| {
+            let node = world.node(*id).unwrap();
+            (node.consensus().log().last(), node.applied(), world.applier(*id).unwrap().state_hash())
+        };
+        let first = view(&ids[0]);
+        first.0 == first.1 && ids.iter().all(|id| view(id) == first)
+    });
+    assert!(same, "{world:?}");
+}
