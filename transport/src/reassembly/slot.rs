@@ -49,7 +49,7 @@ pub(super) struct Slot {
     first_len: usize,
     /// Known once the first or the last packet has arrived. Up to 65 536 packets, of which the first cannot tell.
     total: Option<u32>,
-    /// Number of packets known to exist from the indices seen.
+    /// The least that it can be from the indices seen: behind each that is not the last there is one more.
     total_least: u32,
     /// Body length of later packets but the last.
     later_len: Option<usize>,
@@ -165,7 +165,9 @@ impl Slot {
     pub(super) fn note(&mut self, piece: Piece<'_>) -> usize {
         let len = piece.body.len();
         self.total = self.total.or(piece.total());
-        self.total_least = self.total_least.max(piece.index() + 1);
+        if !piece.header.last {
+            self.total_least = self.total_least.max(piece.index() + 2);
+        }
         if piece.header.first {
             let Header { kind, policy, rid, extensions, .. } = *piece.header;
             self.head = Some(MessageHead { kind, policy, rid, extensions });
@@ -176,10 +178,7 @@ impl Slot {
             self.later_len = Some(len);
         }
         // Indices between the first and the last.
-        let between = match self.total {
-            Some(total) => total.saturating_sub(2),
-            None => self.total_least.saturating_sub(1),
-        };
+        let between = self.total.unwrap_or(self.total_least).saturating_sub(2);
         let later = self.later_len.unwrap_or(0).saturating_mul(between as usize);
         later.saturating_add(self.first_len).saturating_add(self.last_len.unwrap_or(0))
     }

@@ -192,8 +192,9 @@ fn contradictions_are_refused_and_change_nothing() {
         (&[0], with(1, 3, 0, full), Reject::TotalMismatch { stated: 5, known: 4 }),
         (&[0], with(1, 2, 0x40, full), Reject::TotalMismatch { stated: 3, known: 4 }),
         // The same without a first packet.
-        (&[2], with(0, 2, 0x80, full), Reject::TotalMismatch { stated: 2, known: 3 }),
-        (&[2], with(1, 1, 0x40, full), Reject::TotalMismatch { stated: 2, known: 3 }),
+        (&[2], with(0, 2, 0x80, full), Reject::TotalMismatch { stated: 2, known: 4 }),
+        (&[2], with(0, 3, 0x80, full), Reject::TotalMismatch { stated: 3, known: 4 }),
+        (&[2], with(1, 1, 0x40, full), Reject::TotalMismatch { stated: 2, known: 4 }),
         (&[3], with(1, 3, 0, full), Reject::TotalMismatch { stated: 5, known: 4 }),
         // An index more than a first packet can announce.
         (&[0], with(1, u16::MAX, 0x40, full), Reject::TotalMismatch { stated: 65_536, known: 4 }),
