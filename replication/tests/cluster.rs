@@ -359,7 +359,7 @@ fn a_node_that_is_not_there() {
     let error = client::status(&options, NodeId(1)).unwrap_err();
     assert!(matches!(error, StatusError::NoAnswer { .. }), "{error}");
     let error = runtime::start(&cluster.config, NodeId(2), "ledger", Ledger::default()).unwrap_err();
-    assert!(error.to_string().contains("no node 2"), "{error}");
+    assert!(error.to_string().contains("no node n2"), "{error}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn check_table(found: &Table, known: &Table, path: &str) -> Result<(), ConfigErr
             let nearest = known.keys().min_by_key(|candidate| distance(key, candidate));
             return Err(ConfigError::UnknownKey {
                 key: full,
-                nearest: nearest.filter(|candidate| distance(key, candidate) <= key.len().max(3) / 2).cloned(),
+                nearest: nearest.filter(|candidate| is_near(key, candidate)).cloned(),
                 known: known.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
             });
         };
@@ -46,6 +46,11 @@ fn check_table(found: &Table, known: &Table, path: &str) -> Result<(), ConfigErr
         }
     }
     Ok(())
+}
+
+/// Whether the one is probably meant by who wrote the other.
+fn is_near(key: &str, candidate: &str) -> bool {
+    distance(key, candidate) <= key.len().max(candidate.len()) / 2
 }
 
 /// How many letters must be added, removed or replaced to get from one to the other.

@@ -35,7 +35,7 @@ pub enum ConfigError {
         /// Which.
         path: PathBuf,
         /// What was wrong.
-        error: Box<ConfigError>,
+        error: Box<Self>,
     },
     /// Not TOML, or a value of the wrong kind.
     #[error("the configuration cannot be read:\n{0}")]
@@ -143,7 +143,7 @@ pub enum ConfigError {
         why: String,
     },
     /// A node that is not in the list.
-    #[error("there is no node {node} in `nodes`; the nodes are {}", known.iter().map(u16::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("there is no node n{node} in `nodes`; the nodes are {}", known.iter().map(u16::to_string).collect::<Vec<_>>().join(", "))]
     NoSuchNode {
         /// Its number.
         node: u16,

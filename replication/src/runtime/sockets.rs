@@ -26,6 +26,7 @@ const NAMES: [&str; 4] = ["requests", "group_requests", "peers", "peer_group"];
 
 /// The datagrams of a node, with faults on purpose if the configuration wants them.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per node")]
 pub(super) enum Wires {
     Plain(UdpDatapath),
     Faulty(Faulty<UdpDatapath>),
@@ -199,6 +200,7 @@ impl Datapath for Wires {
 
 /// The sending half of a node's sockets, for the apply thread.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per node")]
 pub(super) enum Answers {
     Plain(SendOnly),
     Faulty(Faulty<SendOnly>),
