@@ -1,0 +1,183 @@
+use proptest::prelude::*;
+use r2p2::Instant;
+
+use super::*;
+
+#[test]
+fn set_get_del() {
+    let mut kv = Kv::default();
+    assert_eq!(ask(&mut kv, get("a")), Response::Value(None));
+    assert_eq!(ask(&mut kv, set("a", "1")), Response::Stored);
+    assert_eq!(ask(&mut kv, get("a")), Response::Value(Some("1".into())));
+    assert_eq!(ask(&mut kv, Request::Del { key: "a".into() }), Response::Deleted(true));
+    assert_eq!(ask(&mut kv, Request::Del { key: "a".into() }), Response::Deleted(false));
+    assert!(kv.is_empty());
+}
+
+#[test]
+fn cas_compares_before_it_sets() {
+    let mut kv = Kv::default();
+    let cas = |expect: Option<&'static str>, new: &'static str| Request::Cas {
+        key: "a".into(),
+        expect: expect.map(Bytes::from),
+        new: new.into(),
+    };
+    assert_eq!(ask(&mut kv, cas(Some("1"), "2")), Response::Mismatch(None));
+    assert_eq!(ask(&mut kv, cas(None, "1")), Response::Swapped);
+    assert_eq!(ask(&mut kv, cas(None, "9")), Response::Mismatch(Some("1".into())));
+    assert_eq!(ask(&mut kv, cas(Some("1"), "2")), Response::Swapped);
+    assert_eq!(ask(&mut kv, get("a")), Response::Value(Some("2".into())));
+}
+
+#[test]
+fn incr_counts_and_refuses_what_it_cannot() {
+    let mut kv = Kv::default();
+    let incr = |key: &'static str, delta| Request::Incr { key: key.into(), delta };
+    assert_eq!(ask(&mut kv, incr("n", 5)), Response::Number(5));
+    assert_eq!(ask(&mut kv, incr("n", -7)), Response::Number(-2));
+    assert_eq!(ask(&mut kv, get("n")), Response::Value(Some("-2".into())));
+    ask(&mut kv, set("text", "hello"));
+    assert!(matches!(ask(&mut kv, incr("text", 1)), Response::Error(_)));
+    ask(&mut kv, incr("max", i64::MAX));
+    assert!(matches!(ask(&mut kv, incr("max", 1)), Response::Error(_)));
+    assert_eq!(ask(&mut kv, get("max")), Response::Value(Some(i64::MAX.to_string().into())));
+}
+
+#[test]
+fn scan_goes_on_where_a_page_ended() {
+    let mut kv = Kv::default();
+    for i in 0..100 {
+        ask(&mut kv, set(&format!("k{i:03}"), "v"));
+    }
+    let mut start = Bytes::from("k010");
+    let mut seen = Vec::new();
+    loop {
+        let scan = Request::Scan { start, end: Some("k050".into()), limit: 7 };
+        let Response::Page(page) = ask(&mut kv, scan) else { panic!("no page") };
+        assert!(page.pairs.len() <= 7);
+        seen.extend(page.pairs.into_iter().map(|(key, _)| key));
+        match page.next {
+            Some(next) => start = next,
+            None => break,
+        }
+    }
+    let expected: Vec<Bytes> = (10..50).map(|i| format!("k{i:03}").into()).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_scan_never_overflows_its_reply() {
+    let mut kv = Kv::default();
+    for i in 0..20 {
+        ask(&mut kv, set(&format!("k{i:02}"), &"x".repeat(5000)));
+    }
+    let request = Request::Scan { start: Bytes::new(), end: None, limit: 1000 }.encode();
+    for limit in [2000, 10_000, 64 << 10] {
+        let mut reply = Reply::new(limit);
+        kv.query(&context(), &request, &mut reply);
+        assert!(!reply.overflowed(), "{limit}");
+        let Ok(Response::Page(page)) = Response::decode(&Bytes::copy_from_slice(reply.as_bytes())) else {
+            panic!("no page")
+        };
+        assert_eq!(page.next.is_some(), page.pairs.len() < 20);
+    }
+}
+
+#[test]
+fn garbage_is_a_read_with_an_explanation_and_changes_nothing() {
+    let mut kv = Kv::default();
+    ask(&mut kv, set("a", "1"));
+    let hash = kv.state_hash();
+    for garbage in [&b""[..], b"\xff\xff", b"\x01", b"\x02\0\0\0\xff"] {
+        let request = Bytes::copy_from_slice(garbage);
+        let mut reply = Reply::new(1000);
+        match Kv::classify(&request) {
+            Class::Read => kv.query(&context(), &request, &mut reply),
+            Class::Write => kv.apply(&context(), &request, &mut reply),
+        }
+        let response = Response::decode(&Bytes::copy_from_slice(reply.as_bytes()));
+        assert!(matches!(response, Ok(Response::Error(_))), "{garbage:?}: {response:?}");
+    }
+    assert_eq!(kv.state_hash(), hash);
+}
+
+#[test]
+fn too_long_a_value_is_refused_with_the_limit() {
+    let mut kv = Kv::default();
+    let request = Request::Set { key: "a".into(), value: vec![0; VALUE_MAX + 1].into() };
+    let Response::Error(why) = ask(&mut kv, request) else { panic!("stored") };
+    assert!(why.contains(&VALUE_MAX.to_string()), "{why}");
+    assert!(kv.is_empty());
+}
+
+#[test]
+fn snapshots_of_something_else_are_refused() {
+    let mut kv = Kv::default();
+    ask(&mut kv, set("a", "1"));
+    let good = kv.snapshot();
+    for bad in [&good[..good.len() - 1], &good[..4], b"something else entirely", &[&good[..], b"x"].concat()] {
+        assert!(kv.restore(bad).is_err());
+        assert_eq!(kv.len(), 1, "a refused snapshot changes nothing");
+    }
+}
+
+proptest! {
+    #[test]
+    fn behaves_like_a_map(operations in prop::collection::vec((0..4u8, 0..5u8, 0..4u8), 0..100)) {
+        let mut kv = Kv::default();
+        let mut map: BTreeMap<u8, u8> = BTreeMap::new();
+        for (what, key, value) in operations {
+            let (k, v) = (Bytes::from(vec![key]), Bytes::from(vec![value]));
+            let old = map.get(&key).map(|old| Bytes::from(vec![*old]));
+            let (request, expected) = match what {
+                0 => (Request::Get { key: k }, Response::Value(old)),
+                1 => {
+                    map.insert(key, value);
+                    (Request::Set { key: k, value: v }, Response::Stored)
+                }
+                2 => (Request::Del { key: k }, Response::Deleted(map.remove(&key).is_some())),
+                _ => {
+                    let expect = Some(Bytes::from(vec![value ^ 1]));
+                    let swaps = old == expect;
+                    if swaps {
+                        map.insert(key, value);
+                    }
+                    let expected = if swaps { Response::Swapped } else { Response::Mismatch(old) };
+                    (Request::Cas { key: k, expect, new: v }, expected)
+                }
+            };
+            prop_assert_eq!(ask(&mut kv, request), expected);
+        }
+        // Equal maps, equal hashes, whatever the way to them.
+        let mut copy = Kv::default();
+        copy.restore(&kv.snapshot()).unwrap();
+        prop_assert_eq!(copy.state_hash(), kv.state_hash());
+        let mut rebuilt = Kv::default();
+        for (key, value) in map.iter().rev() {
+            ask(&mut rebuilt, Request::Set { key: vec![*key].into(), value: vec![*value].into() });
+        }
+        prop_assert_eq!(rebuilt.state_hash(), kv.state_hash());
+    }
+}
+
+fn context() -> Context {
+    Context { index: 1, time: Instant::ZERO, seed: 0 }
+}
+
+fn ask(kv: &mut Kv, request: Request) -> Response {
+    let bytes = request.encode();
+    let mut reply = Reply::new(64 << 10);
+    match Kv::classify(&bytes) {
+        Class::Read => kv.query(&context(), &bytes, &mut reply),
+        Class::Write => kv.apply(&context(), &bytes, &mut reply),
+    }
+    Response::decode(&Bytes::copy_from_slice(reply.as_bytes())).expect("the store speaks its own language")
+}
+
+fn get(key: &str) -> Request {
+    Request::Get { key: Bytes::copy_from_slice(key.as_bytes()) }
+}
+
+fn set(key: &str, value: &str) -> Request {
+    Request::Set { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()) }
+}
