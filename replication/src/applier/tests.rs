@@ -199,6 +199,17 @@ fn an_expired_client_retransmits_an_increment() {
 }
 
 #[test]
+fn a_session_is_over_at_the_first_entry_that_is_late_enough() {
+    let mut group = Group::new();
+    group.open();
+    group.time += SessionLimits::default().session_expiry - 2 * TICK;
+    group.apply(group.request(1, None, "append x"));
+    assert_eq!(group.nodes[0].sessions().len(), 1);
+    group.apply(group.request(1, None, "append x"));
+    assert_eq!(group.nodes[0].sessions().len(), 0, "whatever the entry is about");
+}
+
+#[test]
 fn a_timed_out_set_1_is_ordered_after_set_2() {
     let mut group = Group::new();
     let session = group.open();

@@ -147,6 +147,8 @@ struct SessionState {
     window: Window,
     /// The replies that are cached, by seq.
     replies: VecDeque<(u64, Key)>,
+    /// Of all of this but what is executed and cached.
+    hash: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -209,14 +211,8 @@ impl SessionTable {
             self.end(least_recently_used);
             self.counters.evicted += 1;
         }
-        let session = SessionState {
-            client: index,
-            used_index: index,
-            used_time: self.time,
-            window: Window::new(self.limits.seq_window),
-            replies: VecDeque::new(),
-        };
-        self.sum = self.sum.wrapping_add(session.hash());
+        let session = SessionState::new(index, index, self.time, Window::new(self.limits.seq_window));
+        self.sum = self.sum.wrapping_add(session.hash);
         self.by_client.insert(index, self.sessions.push_back(session));
         self.counters.opened += 1;
         index
@@ -230,9 +226,8 @@ impl SessionTable {
     pub fn admit(&mut self, request: Session, index: LogIndex, time: Instant, read_only: bool) -> Admission {
         self.advance(time);
         let Some(&key) = self.by_client.get(&request.client) else { return Admission::Expired };
-        self.touch(key, index);
         // First-unacknowledged first: it may fence the very request that brings it.
-        self.acknowledge(key, request.first_unacked);
+        self.touch(key, index, request.first_unacked);
         let session = self.sessions.get_mut(key);
         match session.window.place(request.seq) {
             Place::Below => Admission::BelowWindow,
@@ -333,29 +328,20 @@ impl SessionTable {
         &self.counters
     }
 
-    /// The session is in use by the entry at `index`, now.
-    fn touch(&mut self, key: Key, index: LogIndex) {
+    /// The session is in use by the entry at `index`, now, and its client no longer waits for what is below
+    /// `first_unacked`.
+    fn touch(&mut self, key: Key, index: LogIndex, first_unacked: u64) {
         let session = self.sessions.get_mut(key);
         debug_assert!(session.used_index < index, "entry {index} came after entry {}", session.used_index);
-        self.sum = self.sum.wrapping_sub(session.hash());
+        let client = session.client;
         session.used_index = index;
         session.used_time = self.time;
-        self.sum = self.sum.wrapping_add(session.hash());
-        self.sessions.move_to_back(key);
-    }
-
-    /// Forgets what the client no longer waits for.
-    fn acknowledge(&mut self, key: Key, first_unacked: u64) {
-        let session = self.sessions.get_mut(key);
-        if first_unacked <= session.window.first() {
-            return;
-        }
-        self.sum = self.sum.wrapping_sub(session.hash());
-        let client = session.client;
         session.window.advance(first_unacked, |seq| {
             self.sum = self.sum.wrapping_sub(executed_hash(client, seq));
         });
-        self.sum = self.sum.wrapping_add(session.hash());
+        self.sum = self.sum.wrapping_sub(session.hash);
+        session.hash = session.hash_now();
+        self.sum = self.sum.wrapping_add(session.hash);
         while let Some(&(seq, reply)) = session.replies.front()
             && seq < first_unacked
         {
@@ -364,13 +350,14 @@ impl SessionTable {
             self.reply_bytes -= cost(&cached.reply.body);
             self.sum = self.sum.wrapping_sub(cached.hash);
         }
+        self.sessions.move_to_back(key);
     }
 
     /// Forgets a session with all it has executed.
     fn end(&mut self, key: Key) {
         let session = self.sessions.remove(key);
         self.by_client.remove(&session.client);
-        self.sum = self.sum.wrapping_sub(session.hash());
+        self.sum = self.sum.wrapping_sub(session.hash);
         for seq in session.window.iter() {
             self.sum = self.sum.wrapping_sub(executed_hash(session.client, seq));
         }
@@ -417,7 +404,7 @@ impl SessionTable {
     fn sum_from_scratch(&self) -> u64 {
         let sessions = self.sessions.iter().map(|session| {
             let executed = session.window.iter().map(|seq| executed_hash(session.client, seq));
-            executed.fold(session.hash(), u64::wrapping_add)
+            executed.fold(session.hash_now(), u64::wrapping_add)
         });
         let replies = self.replies.iter().map(|cached| cached.hash);
         sessions.chain(replies).fold(0, u64::wrapping_add)
@@ -425,7 +412,13 @@ impl SessionTable {
 }
 
 impl SessionState {
-    fn hash(&self) -> u64 {
+    fn new(client: u64, used_index: LogIndex, used_time: Instant, window: Window) -> Self {
+        let mut session = Self { client, used_index, used_time, window, replies: VecDeque::new(), hash: 0 };
+        session.hash = session.hash_now();
+        session
+    }
+
+    fn hash_now(&self) -> u64 {
         mix(&[1, self.client, self.used_index, self.used_time.as_nanos(), self.window.first()])
     }
 }

@@ -10,8 +10,6 @@
 //! | replies | count u64; each, in log order: client, seq, index u64, status u8, body |
 //! | tail | [`SessionTable::hash`] u64 |
 
-use std::collections::VecDeque;
-
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 use r2p2::Instant;
 use r2p2::wire::ReplyStatus;
@@ -154,7 +152,7 @@ impl SessionTable {
             window.insert(seq);
             above = Some(seq);
         }
-        let session = SessionState { client, used_index: used.0, used_time: used.1, window, replies: VecDeque::new() };
+        let session = SessionState::new(client, used.0, used.1, window);
         if self.by_client.insert(client, self.sessions.push_back(session)).is_some() {
             return Err(SnapshotError::Damaged("a session occurs twice"));
         }
