@@ -47,13 +47,26 @@ pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Finished {
     run_with_input(args, b"")
 }
 
+/// Runs the program to its end, with a directory for temporary files of its own.
+pub fn run_in<S: AsRef<OsStr>>(temporary: &Path, args: impl IntoIterator<Item = S>) -> Finished {
+    let mut command = Command::new(program());
+    command.args(args).env("TMPDIR", temporary);
+    finish(command, b"")
+}
+
 /// Runs the program to its end, with something to read.
 pub fn run_with_input<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>, input: &[u8]) -> Finished {
     let mut command = Command::new(program());
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args);
+    finish(command, input)
+}
+
+fn finish(mut command: Command, input: &[u8]) -> Finished {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
-    std::io::Write::write_all(&mut child.stdin.take().expect("piped"), input).expect("input");
     let guard = HangGuard::new(child.id());
+    // One that has failed before it read everything says more than a broken pipe.
+    _ = std::io::Write::write_all(&mut child.stdin.take().expect("piped"), input);
     let output = child.wait_with_output().expect("the program ends");
     drop(guard);
     Finished::new(output)

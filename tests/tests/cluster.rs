@@ -93,12 +93,18 @@ fn keys_and_values_are_bytes() {
 }
 
 #[test]
-fn a_value_that_is_too_long_is_refused_before_it_is_ordered() {
+fn a_value_that_is_too_long_is_refused() {
+    use hovercraft_apps::kv::{KEY_MAX, VALUE_MAX};
+
     let up = Up::start(&[]);
-    let refused = up.kv_with_input(&["set", "big", "-"], &vec![b'x'; 3 << 20]);
-    let why = refused.bad(1);
-    assert!(why.contains("too") && why.contains("limit"), "{why}");
-    assert!(up.kv(&["get", "big"]).bad(1).contains("no value"));
+    up.kv_with_input(&["set", "big", "-"], &vec![b'x'; VALUE_MAX]).good();
+    assert_eq!(up.kv(&["get", "big"]).stdout.len(), VALUE_MAX);
+    for too_long in [VALUE_MAX + 1, 3 << 20] {
+        let why = up.kv_with_input(&["set", "big", "-"], &vec![b'y'; too_long]);
+        assert!(why.bad(1).contains(&format!("{too_long} bytes long, the limit is {VALUE_MAX}")), "{why:?}");
+    }
+    assert!(up.kv(&["get", &"k".repeat(KEY_MAX + 1)]).bad(1).contains("the limit is"));
+    assert!(up.kv(&["get", "big"]).good().starts_with('x'));
 }
 
 #[test]

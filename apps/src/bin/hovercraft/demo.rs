@@ -33,12 +33,14 @@ use crate::up::{FanOutArg, ModeArg};
 /// the middle, and then checks what the clients saw: is there one order of all operations that explains every answer
 /// (linearizability), and was every acknowledged increment executed exactly once?
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Exit code 0 only if everything holds. Needs no privileges and leaves nothing but its report.\n\n\
+#[command(
+    after_help = "Exit code 0 only if everything holds. Needs no privileges and leaves nothing but its report.\n\n\
     Examples:\n  \
         hovercraft demo\n  \
         hovercraft demo --nodes 5 --drop 1%      with one in a hundred datagrams thrown away\n  \
         hovercraft demo --mode raft              the baseline: everything through the leader\n  \
-        hovercraft demo --json | tail -1 | jq .failover_ms")]
+        hovercraft demo --json | tail -1 | jq .failover_ms"
+)]
 pub(crate) struct Args {
     /// How many nodes: at least 3, so that one may die.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=9))]
@@ -166,8 +168,10 @@ impl Run {
             if act.is_err() {
                 shared.give_up();
             }
-            let recordings: Vec<Result<Recording, Failure>> =
-                clients.into_iter().map(|client| client.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect();
+            let recordings: Vec<Result<Recording, Failure>> = clients
+                .into_iter()
+                .map(|client| client.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+                .collect();
             (recordings, act)
         });
         let (victim, killed, dead) = act?;
@@ -196,10 +200,14 @@ impl Run {
 
     /// Reads everything once more and judges.
     fn examine(&mut self, args: &Args, cluster: &mut LocalCluster, story: &Story) -> Result<Report, Failure> {
-        let unread = load::read_all(&self.shared, &self.options, &mut self.history).err().map(|failure| failure.to_string());
+        let unread =
+            load::read_all(&self.shared, &self.options, &mut self.history).err().map(|failure| failure.to_string());
         let alive: Vec<u16> = cluster.nodes.iter().filter(|node| node.alive()).map(|node| node.id()).collect();
         let reports = cluster.ask(&alive);
-        story.tell(format_args!("checking a history of {} operations", grouped(self.history.operations().count() as u64)));
+        story.tell(format_args!(
+            "checking a history of {} operations",
+            grouped(self.history.operations().count() as u64)
+        ));
         let judgement = check::judge(&self.history);
         let Measures { answered, unknown, throughput_ops_s, latency_us, failover, timeline } =
             check::measure(&self.history, self.shared.start, self.shared.end, self.killed, self.dead);
@@ -282,7 +290,9 @@ fn kill_the_leader(
         return Err(interrupted());
     }
     match shared.back() {
-        Some(back) => story.tell(format_args!("service is back {:.0} ms after the kill", back.since(killed).as_secs_f64() * 1e3)),
+        Some(back) => {
+            story.tell(format_args!("service is back {:.0} ms after the kill", back.since(killed).as_secs_f64() * 1e3))
+        }
         None => story.tell(format_args!("no service {RECOVERY_PATIENCE:?} after the kill")),
     }
     if local::wait_until(events, clock, shared.end, || false) {
@@ -296,7 +306,11 @@ fn summarize(report: &Report, story: &Story) {
     let replies: Vec<String> =
         report.replies.iter().map(|replies| format!("n{} {}", replies.node, grouped(replies.replies))).collect();
     story.plain("");
-    story.plain(format_args!("operations       {} answered, {} of unknown outcome", grouped(report.operations), report.unknown));
+    story.plain(format_args!(
+        "operations       {} answered, {} of unknown outcome",
+        grouped(report.operations),
+        report.unknown
+    ));
     story.plain(format_args!("throughput       {} operations/s, the crash included", grouped(report.throughput_ops_s)));
     story.plain(format_args!("latency          p50 {} µs, p99 {} µs", grouped(report.p50_us), grouped(report.p99_us)));
     story.plain(format_args!("failover         {:.1} ms without an answer", report.failover_ms));
@@ -318,7 +332,11 @@ fn summarize(report: &Report, story: &Story) {
         story.plain(format_args!("\n{reason}"));
     }
     story.plain("");
-    story.tell(if report.passed { "PASSED: nothing acknowledged was lost, nothing was executed twice" } else { "FAILED" });
+    story.tell(if report.passed {
+        "PASSED: nothing acknowledged was lost, nothing was executed twice"
+    } else {
+        "FAILED"
+    });
 }
 
 fn interrupted() -> Failure {

@@ -1,17 +1,17 @@
 //! `hovercraft kv`: talk to a key-value cluster.
 
 use std::ffi::OsString;
-use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
+use std::io::{IsTerminal, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Subcommand;
-use hovercraft::client::{Client, ClientOptions, Kind, Outcome, SubmitError};
+use hovercraft::client::{Client, ClientOptions, Kind, NotExecuted, Outcome, SubmitError};
 use hovercraft::cluster::ClusterConfig;
-use hovercraft_apps::kv::{Request, Response};
+use hovercraft_apps::kv::{CodecError, Request, Response};
 use serde_json::{Value, json};
 
 use crate::output::{EXIT_FAILED, Failure, from_hex, say, say_bytes, tell, to_hex};
@@ -120,121 +120,56 @@ pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let Args { config, timeout, hex, json, command } = args;
-    let bytes = |text: &OsString| -> Result<Bytes, Failure> {
-        if hex {
-            from_hex(&text.to_string_lossy()).map(Bytes::from)
-        } else {
-            Ok(Bytes::copy_from_slice(text.as_bytes()))
-        }
-    };
-    let value = |text: &OsString| -> Result<Bytes, Failure> { if text == "-" { read_stdin(hex) } else { bytes(text) } };
-    let conversation = Conversation { hex, json, timeout };
+    // Whether it makes sense comes before whether anybody is there.
+    let request = command.into_request(hex)?;
+    Request::decode(&request.encode()).map_err(too_long)?;
     let config_path = find_config(config.as_deref())?;
     let config = ClusterConfig::load(&config_path).map_err(Failure::usage)?;
     let options = ClientOptions { give_up: timeout, ..config.client_options() };
-    let mut connection = Connection { options: &options, client: None };
-
-    match command {
-        KvCommand::Get { key } => {
-            let Response::Value(found) = connection.ask(&conversation, &Request::Get { key: bytes(&key)? })? else {
-                return Err(nonsense());
-            };
-            Ok(conversation.found(found.as_ref()))
-        }
-        KvCommand::Set { key, value: text } => {
-            let request = Request::Set { key: bytes(&key)?, value: value(&text)? };
-            let Response::Stored = connection.ask(&conversation, &request)? else { return Err(nonsense()) };
-            conversation.done("ok", || json!({ "stored": true }));
-            Ok(ExitCode::SUCCESS)
-        }
-        KvCommand::Del { key } => {
-            let Response::Deleted(existed) = connection.ask(&conversation, &Request::Del { key: bytes(&key)? })? else {
-                return Err(nonsense());
-            };
-            conversation.done(if existed { "ok" } else { "" }, || json!({ "deleted": existed }));
-            Ok(if existed { ExitCode::SUCCESS } else { no_value() })
-        }
-        KvCommand::Cas { key, expected, new, absent } => {
-            let (expected, new) = match (absent, expected, new) {
-                (true, Some(new), None) => (None, new),
-                (false, Some(expected), Some(new)) => (Some(bytes(&expected)?), new),
-                (true, _, _) => return Err(Failure::usage("with --absent, cas takes a key and the new value")),
-                (false, _, _) => return Err(Failure::usage("cas takes a key, the expected value and the new value")),
-            };
-            let request = Request::Cas { key: bytes(&key)?, expect: expected, new: value(&new)? };
-            match connection.ask(&conversation, &request)? {
-                Response::Swapped => {
-                    conversation.done("ok", || json!({ "swapped": true }));
-                    Ok(ExitCode::SUCCESS)
-                }
-                Response::Mismatch(found) => {
-                    let shown = found.as_deref().map(|found| conversation.text(found));
-                    conversation.done("", || json!({ "swapped": false, "found": shown }));
-                    match &shown {
-                        Some(found) => tell(format_args!("not swapped: the value is {found}")),
-                        None => tell("not swapped: the key has no value"),
-                    }
-                    Ok(EXIT_FAILED.into())
-                }
-                _ => Err(nonsense()),
-            }
-        }
-        KvCommand::Incr { key, by } => {
-            match connection.ask(&conversation, &Request::Incr { key: bytes(&key)?, delta: by })? {
-                Response::Number(sum) => {
-                    conversation.done(&sum.to_string(), || json!({ "value": sum }));
-                    Ok(ExitCode::SUCCESS)
-                }
-                _ => Err(nonsense()),
-            }
-        }
-        KvCommand::Scan { prefix, from, to, limit } => {
-            let (start, end) = match prefix {
-                Some(prefix) => {
-                    let prefix = bytes(&prefix)?;
-                    let end = after_prefix(&prefix);
-                    (prefix, end)
-                }
-                None => {
-                    (from.as_ref().map(bytes).transpose()?.unwrap_or_default(), to.as_ref().map(bytes).transpose()?)
-                }
-            };
-            scan(&mut connection, &conversation, start, end, limit)
-        }
+    let client =
+        Client::connect(&options).map_err(|error| Failure::new(format!("cannot talk to the cluster: {error}")))?;
+    let mut conversation = Conversation { client, voice: Voice { hex, json }, timeout };
+    if let Request::Scan { start, end, limit } = request {
+        return conversation.scan(start, end, limit);
     }
+    let response = conversation.ask(&request)?;
+    conversation.voice.tell_result(response)
 }
 
-/// Asks page by page: one reply holds only so much.
-fn scan(
-    connection: &mut Connection<'_>,
-    conversation: &Conversation,
-    mut start: Bytes,
-    end: Option<Bytes>,
-    limit: u64,
-) -> Result<ExitCode, Failure> {
-    let mut pairs = Vec::new();
-    let mut left = limit;
-    let mut more = true;
-    while more && left > 0 {
-        let request = Request::Scan { start: start.clone(), end: end.clone(), limit: left };
-        let Response::Page(page) = connection.ask(conversation, &request)? else { return Err(nonsense()) };
-        left = left.saturating_sub(page.pairs.len() as u64);
-        for (key, value) in page.pairs {
-            if conversation.json {
-                pairs.push(json!([conversation.text(&key), conversation.text(&value)]));
-            } else {
-                say(format_args!("{}\t{}", conversation.text(&key), conversation.text(&value)));
+impl KvCommand {
+    fn into_request(self, hex: bool) -> Result<Request, Failure> {
+        let bytes = |text: OsString| -> Result<Bytes, Failure> {
+            if hex { from_hex(&text.to_string_lossy()).map(Bytes::from) } else { Ok(text.into_vec().into()) }
+        };
+        let value =
+            |text: OsString| -> Result<Bytes, Failure> { if text == "-" { read_stdin(hex) } else { bytes(text) } };
+        Ok(match self {
+            Self::Get { key } => Request::Get { key: bytes(key)? },
+            Self::Set { key, value: text } => Request::Set { key: bytes(key)?, value: value(text)? },
+            Self::Del { key } => Request::Del { key: bytes(key)? },
+            Self::Cas { key, expected, new, absent } => {
+                let (expect, new) = match (absent, expected, new) {
+                    (true, Some(new), None) => (None, new),
+                    (false, Some(expected), Some(new)) => (Some(bytes(expected)?), new),
+                    (true, _, _) => return Err(Failure::usage("with --absent, cas takes a key and the new value")),
+                    (false, _, _) => {
+                        return Err(Failure::usage("cas takes a key, the expected value and the new value"));
+                    }
+                };
+                Request::Cas { key: bytes(key)?, expect, new: value(new)? }
             }
-        }
-        more = page.next.is_some();
-        start = page.next.unwrap_or_default();
+            Self::Incr { key, by } => Request::Incr { key: bytes(key)?, delta: by },
+            Self::Scan { prefix: Some(prefix), limit, .. } => {
+                let start = bytes(prefix)?;
+                let end = after_prefix(&start);
+                Request::Scan { start, end, limit }
+            }
+            Self::Scan { prefix: None, from, to, limit } => {
+                let start = from.map(bytes).transpose()?.unwrap_or_default();
+                Request::Scan { start, end: to.map(bytes).transpose()?, limit }
+            }
+        })
     }
-    if conversation.json {
-        say(json!({ "pairs": pairs, "more": more }));
-    } else if more {
-        tell(format_args!("only the first {limit} pairs; --limit N shows more, --from {} the next", conversation.text(&start)));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The first key after all those that begin with `prefix`; none if there is no such key.
@@ -246,15 +181,15 @@ fn after_prefix(prefix: &[u8]) -> Option<Bytes> {
 }
 
 /// How to speak with the user.
-struct Conversation {
+#[derive(Clone, Copy)]
+struct Voice {
     hex: bool,
     json: bool,
-    timeout: Duration,
 }
 
-impl Conversation {
+impl Voice {
     /// Bytes for people: as they are if they are text, escaped if not, hexadecimal if so wanted.
-    fn text(&self, bytes: &[u8]) -> String {
+    fn text(self, bytes: &[u8]) -> String {
         match std::str::from_utf8(bytes) {
             _ if self.hex => to_hex(bytes),
             Ok(text) if self.json || !text.chars().any(char::is_control) => text.to_owned(),
@@ -262,94 +197,140 @@ impl Conversation {
         }
     }
 
-    fn done(&self, line: &str, value: impl FnOnce() -> Value) {
-        if self.json {
-            say(value());
-        } else if !line.is_empty() {
-            say(line);
+    /// What a command came to, and its exit code.
+    fn tell_result(self, response: Response) -> Result<ExitCode, Failure> {
+        match response {
+            Response::Stored => self.done("ok", json!({ "stored": true })),
+            Response::Swapped => self.done("ok", json!({ "swapped": true })),
+            Response::Number(sum) => self.done(&sum.to_string(), json!({ "value": sum })),
+            Response::Deleted(true) => self.done("ok", json!({ "deleted": true })),
+            Response::Deleted(false) => return Ok(self.not_done("the key has no value", json!({ "deleted": false }))),
+            Response::Mismatch(found) => {
+                let found = found.map(|found| self.text(&found));
+                let why = match &found {
+                    Some(found) => format!("not swapped: the value is {found}"),
+                    None => "not swapped: the key has no value".to_owned(),
+                };
+                return Ok(self.not_done(&why, json!({ "swapped": false, "found": found })));
+            }
+            Response::Value(None) => return Ok(self.not_done("the key has no value", json!({ "value": null }))),
+            Response::Value(Some(value)) if self.json || self.hex => {
+                let text = self.text(&value);
+                self.done(&text, json!({ "value": text }));
+            }
+            // As it is, so that it can go into a file.
+            Response::Value(Some(value)) => {
+                say_bytes(&value);
+                if std::io::stdout().is_terminal() && value.last() != Some(&b'\n') {
+                    say("");
+                }
+            }
+            _ => return Err(nonsense()),
         }
+        Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints a value as it is, so that it can be piped into a file.
-    fn found(&self, value: Option<&Bytes>) -> ExitCode {
+    fn done(self, line: &str, value: Value) {
+        if self.json { say(value) } else { say(line) }
+    }
+
+    fn not_done(self, why: &str, value: Value) -> ExitCode {
         if self.json {
-            say(json!({ "value": value.map(|value| self.text(value)) }));
+            say(value);
         }
-        let Some(value) = value else { return no_value() };
-        if self.hex && !self.json {
-            say(to_hex(value));
-        } else if !self.json {
-            say_bytes(value);
-            if std::io::IsTerminal::is_terminal(&std::io::stdout()) && value.last() != Some(&b'\n') {
-                say("");
-            }
-        }
-        ExitCode::SUCCESS
+        tell(why);
+        EXIT_FAILED.into()
     }
 }
 
-fn no_value() -> ExitCode {
-    tell("the key has no value");
-    EXIT_FAILED.into()
+/// A cluster on one side, a user on the other.
+struct Conversation {
+    client: Client,
+    voice: Voice,
+    timeout: Duration,
 }
 
-/// A client, once it is needed.
-struct Connection<'a> {
-    options: &'a ClientOptions,
-    client: Option<Client>,
-}
-
-impl Connection<'_> {
-    fn ask(&mut self, conversation: &Conversation, request: &Request) -> Result<Response, Failure> {
-        let client = match &mut self.client {
-            Some(client) => client,
-            None => {
-                let client = Client::connect(self.options)
-                    .map_err(|error| Failure::new(format!("cannot talk to the cluster: {error}")))?;
-                self.client.insert(client)
-            }
-        };
+impl Conversation {
+    fn ask(&mut self, request: &Request) -> Result<Response, Failure> {
         let kind = if request.is_read() { Kind::Read } else { Kind::Write };
-        let outcome = match client.run(kind, request.encode()) {
+        let outcome = match self.client.run(kind, request.encode()) {
             Ok(completion) => completion.outcome,
             Err(SubmitError::TooLarge { limit, .. }) => Outcome::TooLarge { limit },
             Err(error) => return Err(Failure::new(error)),
         };
-        match outcome {
+        let failure = match outcome {
             Outcome::Ok(reply) => match Response::decode(&reply) {
-                Ok(Response::Error(why)) => Err(Failure::new(why).means("Nothing was changed.")),
-                Ok(response) => Ok(response),
-                Err(_) => Err(nonsense()),
+                Ok(Response::Error(why)) => Failure::new(why).means("Nothing was changed."),
+                Ok(response) => return Ok(response),
+                Err(_) => nonsense(),
             },
-            Outcome::Unknown => Err(unknown(request, conversation.timeout)),
-            Outcome::Expired => Err(Failure::new("the cluster has forgotten this client")
-                .means("The command may have been executed or not.")
-                .todo("Look with `hovercraft kv get` before you repeat it.")),
-            Outcome::TooLarge { limit } => Err(Failure::new(format!("the request is too long: the limit is {limit} bytes"))
-                .means("It was refused before it got a place in the order; nothing was changed.")
-                .todo("Store less at a time, or raise `limits.request_max` in the cluster's configuration.")),
-            Outcome::NotExecuted(_) => Err(Failure::new("the command was certainly not executed")
-                .means("It could not be sent, or the cluster is overloaded and refused it.")
-                .todo("Repeat it.")),
-            Outcome::ReplyGone => Err(Failure::new("the command was executed, but its answer is lost")
-                .means("It took longer than the cluster keeps answers.")
-                .todo("Look with `hovercraft kv get`; do not repeat it.")),
-            Outcome::ServiceError(why) => {
-                Err(Failure::new(format!("the service failed: {}", String::from_utf8_lossy(&why))))
+            Outcome::Unknown if request.is_read() => self.unknown("Nothing was changed; there is just no answer."),
+            Outcome::Unknown => self.unknown("The command may have been executed, or may be yet, or not."),
+            Outcome::NotExecuted(NotExecuted::NeverSent) => {
+                self.unknown("Nobody let this client in, so the command has not been sent: it is safe to repeat it.")
             }
+            Outcome::NotExecuted(NotExecuted::Dropped) => {
+                Failure::new("the cluster is overloaded and refused the command")
+                    .means("It was certainly not executed.")
+                    .todo("Repeat it.")
+            }
+            Outcome::Expired => Failure::new("the cluster has forgotten this client: the outcome is unknown")
+                .means("The command may have been executed or not.")
+                .todo("Look with `hovercraft kv get` before you repeat it."),
+            Outcome::TooLarge { limit } => Failure::new(format!("the request is too long: the limit is {limit} bytes"))
+                .means("It was refused before it got a place in the order; nothing was changed.")
+                .todo("Store less at a time, or raise `limits.request_max` in the cluster's configuration."),
+            Outcome::ReplyGone => Failure::new("the command was executed, but its answer is lost")
+                .means("It took longer than the cluster keeps answers.")
+                .todo("Look with `hovercraft kv get`; do not repeat it."),
+            Outcome::ServiceError(why) => {
+                Failure::new(format!("the service failed: {}", String::from_utf8_lossy(&why)))
+            }
+        };
+        Err(failure)
+    }
+
+    fn unknown(&self, means: &str) -> Failure {
+        Failure::new(format!("no answer within {:?}: the outcome is unknown", self.timeout))
+            .means(means)
+            .todo("`hovercraft status` shows whether a majority of the nodes is up; --timeout SECONDS waits longer.")
+    }
+
+    /// Asks page by page: one reply holds only so much.
+    fn scan(&mut self, mut start: Bytes, end: Option<Bytes>, limit: u64) -> Result<ExitCode, Failure> {
+        let voice = self.voice;
+        let mut pairs = Vec::new();
+        let mut left = limit;
+        let mut more = true;
+        while more && left > 0 {
+            let request = Request::Scan { start: start.clone(), end: end.clone(), limit: left };
+            let Response::Page(page) = self.ask(&request)? else { return Err(nonsense()) };
+            left = left.saturating_sub(page.pairs.len() as u64);
+            for (key, value) in page.pairs {
+                if voice.json {
+                    pairs.push(json!([voice.text(&key), voice.text(&value)]));
+                } else {
+                    say(format_args!("{}\t{}", voice.text(&key), voice.text(&value)));
+                }
+            }
+            more = page.next.is_some();
+            start = page.next.unwrap_or_default();
         }
+        if voice.json {
+            say(json!({ "pairs": pairs, "more": more }));
+        } else if more {
+            let next = voice.text(&start);
+            tell(format_args!("only the first {limit} pairs; --limit N shows more, --from {next} the next"));
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-fn unknown(request: &Request, timeout: Duration) -> Failure {
-    let means = if request.is_read() {
-        "Nothing was changed; there is just no answer."
-    } else {
-        "The command may have been executed, or may be yet, or not."
-    };
-    Failure::new(format!("no answer within {timeout:?}: the outcome is unknown"))
-        .means(means)
-        .todo("`hovercraft status` shows whether a majority of the nodes is up. --timeout SECONDS waits longer.")
+/// What the store would refuse need not be sent.
+fn too_long(error: CodecError) -> Failure {
+    Failure::new(error)
+        .means("The store refuses longer ones, so nothing was sent and nothing was changed.")
+        .todo("Split it over several keys.")
 }
 
 fn nonsense() -> Failure {
@@ -389,9 +370,9 @@ mod tests {
 
     #[test]
     fn bytes_for_people() {
-        let plain = Conversation { hex: false, json: false, timeout: Duration::ZERO };
+        let plain = Voice { hex: false, json: false };
         assert_eq!(plain.text("größe".as_bytes()), "größe");
         assert_eq!(plain.text(b"a\tb\xff"), "a\\tb\\xff");
-        assert_eq!(Conversation { hex: true, ..plain }.text(b"\x00"), "00");
+        assert_eq!(Voice { hex: true, ..plain }.text(b"\x00"), "00");
     }
 }

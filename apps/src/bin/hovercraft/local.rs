@@ -142,9 +142,10 @@ pub(crate) fn ask_all(options: &ClientOptions, ids: &[u16]) -> Vec<Result<Status
     })
 }
 
-/// The leader with the highest term.
+/// The leader with the highest term; a node without copies leads itself.
 pub(crate) fn leader_of(reports: &[StatusReport]) -> Option<u16> {
-    let leader = reports.iter().filter(|report| report.role == "leader").max_by_key(|report| report.term)?;
+    let leads = |report: &&StatusReport| report.role == "leader" || report.role == "unreplicated";
+    let leader = reports.iter().filter(leads).max_by_key(|report| report.term)?;
     u16::try_from(leader.node).ok()
 }
 
@@ -244,5 +245,6 @@ mod tests {
         let report = |node, role: &str, term| StatusReport { node, role: role.into(), term, ..StatusReport::default() };
         assert_eq!(leader_of(&[report(1, "leader", 3), report(2, "leader", 4), report(3, "follower", 4)]), Some(2));
         assert_eq!(leader_of(&[report(1, "candidate", 3)]), None);
+        assert_eq!(leader_of(&[report(1, "unreplicated", 0)]), Some(1));
     }
 }

@@ -62,7 +62,8 @@ fn parse_share(text: &str) -> Result<f64, String> {
         Some(percent) => (percent, 0.01),
         None => (text, 1.0),
     };
-    let share = number.trim().parse::<f64>().map_err(|_| "write a percentage such as 1%, or a share such as 0.01")? * unit;
+    let share =
+        number.trim().parse::<f64>().map_err(|_| "write a percentage such as 1%, or a share such as 0.01")? * unit;
     if (0.0..1.0).contains(&share) { Ok(share) } else { Err("a share lies from 0 to below 1 (100%)".to_owned()) }
 }
 

@@ -121,10 +121,12 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
 
 /// Hexadecimal digits as bytes; white space between them is ignored.
 pub(crate) fn from_hex(text: &str) -> Result<Vec<u8>, Failure> {
-    let wrong = |why: String| Failure::usage(why).todo("With --hex, write two hexadecimal digits for each byte: 00ff7a");
+    let wrong =
+        |why: String| Failure::usage(why).todo("With --hex, write two hexadecimal digits for each byte: 00ff7a");
     let mut nibbles = Vec::new();
     for digit in text.chars().filter(|digit| !digit.is_whitespace()) {
-        let value = digit.to_digit(16).ok_or_else(|| wrong(format!("{digit:?} in {text:?} is no hexadecimal digit")))?;
+        let value =
+            digit.to_digit(16).ok_or_else(|| wrong(format!("{digit:?} in {text:?} is no hexadecimal digit")))?;
         nibbles.push(value as u8);
     }
     if nibbles.len() % 2 != 0 {

@@ -53,7 +53,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         say(json!({ "config": path, "leader": leader, "nodes": nodes }));
     } else {
         say(table(&nodes));
-        say(peers(&reports));
+        if let Some(peers) = peers(&reports) {
+            say(peers);
+        }
         for report in &reports {
             if args.counters {
                 say(format_args!("\nn{} counters", report.node));
@@ -86,8 +88,20 @@ fn no_leader_note(answering: usize, nodes: usize) -> String {
 
 fn table(nodes: &[(u16, Result<StatusReport, String>)]) -> Table {
     let mut table = Table::new(&[
-        "node", "role", "term", "first", "last", "commit", "applied", "unordered", "pending", "missing", "replies", "mode",
-        "service", "durability",
+        "node",
+        "role",
+        "term",
+        "first",
+        "last",
+        "commit",
+        "applied",
+        "unordered",
+        "pending",
+        "missing",
+        "replies",
+        "mode",
+        "service",
+        "durability",
     ]);
     let replies = |report: &StatusReport| counter(report, REPLIES);
     let total: u64 = nodes.iter().filter_map(|(_, answer)| answer.as_ref().ok()).map(replies).sum();
@@ -118,10 +132,8 @@ fn table(nodes: &[(u16, Result<StatusReport, String>)]) -> Table {
 }
 
 /// The others as the leader sees them.
-fn peers(reports: &[StatusReport]) -> String {
-    let Some(leader) = reports.iter().filter(|report| report.role == "leader").max_by_key(|report| report.term) else {
-        return String::new();
-    };
+fn peers(reports: &[StatusReport]) -> Option<String> {
+    let leader = reports.iter().filter(|report| report.role == "leader").max_by_key(|report| report.term)?;
     let describe = |peer: &PeerStatus| {
         let heard = match peer.heard_us_ago {
             Some(us) if us < 1_000_000 => format!("heard {:.1} ms ago", us as f64 / 1000.0),
@@ -133,10 +145,13 @@ fn peers(reports: &[StatusReport]) -> String {
             (false, true) => "in step",
             (false, false) => "not in step",
         };
-        format!("  n{} matches {}, applied {}, owes {} replies, {step}, {heard}", peer.node, peer.matched, peer.applied, peer.owed)
+        format!(
+            "  n{} matches {}, applied {}, owes {} replies, {step}, {heard}",
+            peer.node, peer.matched, peer.applied, peer.owed
+        )
     };
     let lines: Vec<String> = leader.peers.iter().map(describe).collect();
-    format!("n{} leads and sees:\n{}", leader.node, lines.join("\n"))
+    Some(format!("n{} leads and sees:\n{}", leader.node, lines.join("\n")))
 }
 
 /// Counts the replies a node sent.
@@ -167,8 +182,19 @@ fn counts_drops(name: &str) -> bool {
         "faults" => any(&["lost"]),
         "apply" => any(&["window", "skipped", "panics", "too_long", "gone", "drops", "expired"]),
         _ => any(&[
-            "refused", "dropped", "bad_", "malformed", "too_long", "incomplete", "stranger", "other_", "unexpected",
-            "expired", "full", "ignored", "not_leader",
+            "refused",
+            "dropped",
+            "bad_",
+            "malformed",
+            "too_long",
+            "incomplete",
+            "stranger",
+            "other_",
+            "unexpected",
+            "expired",
+            "full",
+            "ignored",
+            "not_leader",
         ]),
     }
 }
@@ -223,7 +249,13 @@ mod tests {
     use super::*;
 
     fn report(node: u32, role: &str, replies: u64) -> StatusReport {
-        let counters = [(REPLIES, replies), ("node.requests_refused_full", 4), ("node.requests_received", 9), ("requests.bad_magic", 2), ("requests.requests", 8)];
+        let counters = [
+            (REPLIES, replies),
+            ("node.requests_refused_full", 4),
+            ("node.requests_received", 9),
+            ("requests.bad_magic", 2),
+            ("requests.requests", 8),
+        ];
         StatusReport {
             node,
             role: role.into(),
@@ -235,7 +267,8 @@ mod tests {
 
     #[test]
     fn a_table_with_shares_and_unreachable_nodes() {
-        let nodes = [(1, Ok(report(1, "leader", 30))), (2, Err("no answer".into())), (3, Ok(report(3, "follower", 10)))];
+        let nodes =
+            [(1, Ok(report(1, "leader", 30))), (2, Err("no answer".into())), (3, Ok(report(3, "follower", 10)))];
         let text = table(&nodes).to_string();
         assert!(text.contains("30 (75%)") && text.contains("10 (25%)"), "{text}");
         assert!(text.lines().any(|line| line.starts_with("n2") && line.ends_with("unreachable")), "{text}");

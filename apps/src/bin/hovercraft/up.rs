@@ -123,7 +123,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             Event::Stop => return Ok(stop(&mut cluster, &events)),
             Event::Child => {
                 if report_dead(&mut cluster) == 0 {
-                    return Err(Failure::new("all nodes are dead").means("Everything the cluster kept is lost.").todo("Start a new one."));
+                    return Err(Failure::new("all nodes are dead")
+                        .means("Everything the cluster kept is lost.")
+                        .todo("Start a new one."));
                 }
             }
         }
@@ -135,7 +137,8 @@ fn ready_line(cluster: &LocalCluster, leader: u16, args: &Args) -> String {
     let config = cluster.place.config();
     let mode = cluster.config.mode.name();
     let app = args.service.app;
-    let address = |id| cluster.config.entry(hovercraft::NodeId(id)).map_or_else(String::new, |entry| entry.requests.to_string());
+    let address =
+        |id| cluster.config.entry(hovercraft::NodeId(id)).map_or_else(String::new, |entry| entry.requests.to_string());
     if args.json {
         let node = |node: &NodeProcess| json!({ "id": node.id(), "pid": node.pid(), "requests": address(node.id()) });
         return json!({
@@ -158,13 +161,20 @@ fn ready_line(cluster: &LocalCluster, leader: u16, args: &Args) -> String {
         App::Kv => format!("hovercraft kv{option} set greeting hello"),
         App::Counter | App::Synthetic => format!("hovercraft status{option}"),
     };
-    format!("ready: {app} in mode {mode}, n{leader} leads; {nodes}; try `{try_this}`, stop with Ctrl-C", app = app.name(), nodes = nodes.join(", "))
+    format!(
+        "ready: {app} in mode {mode}, n{leader} leads; {nodes}; try `{try_this}`, stop with Ctrl-C",
+        app = app.name(),
+        nodes = nodes.join(", ")
+    )
 }
 
 /// Says which nodes have died. Returns how many are alive.
 fn report_dead(cluster: &mut LocalCluster) -> usize {
-    let dead: Vec<_> =
-        cluster.nodes.iter_mut().filter_map(|node| node.just_ended().map(|status| (node.id(), node.pid(), status))).collect();
+    let dead: Vec<_> = cluster
+        .nodes
+        .iter_mut()
+        .filter_map(|node| node.just_ended().map(|status| (node.id(), node.pid(), status)))
+        .collect();
     let alive = cluster.nodes.iter().filter(|node| node.alive()).count();
     for (id, pid, status) in dead {
         let note = local::majority_note(alive, cluster.nodes.len());

@@ -67,7 +67,8 @@ impl Judgement {
         if !part.operations().any(|operation| is_counter(&operation.input)) {
             return;
         }
-        let last_read = part.operations().filter(|operation| operation.ret.is_some()).max_by_key(|operation| operation.call);
+        let last_read =
+            part.operations().filter(|operation| operation.ret.is_some()).max_by_key(|operation| operation.call);
         let last = match last_read.map(|operation| &operation.output) {
             Some(Some(Ret::Value(Some(value)))) => std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             Some(Some(Ret::Value(None))) => Some(0),
@@ -83,7 +84,10 @@ impl Judgement {
                 }
             }
             (None, _) => {
-                let why = format!("counter {} could not be read at the end, so nobody knows what it counted", key.escape_ascii());
+                let why = format!(
+                    "counter {} could not be read at the end, so nobody knows what it counted",
+                    key.escape_ascii()
+                );
                 self.reason.get_or_insert(why);
             }
             (_, Err(error)) => {

@@ -209,10 +209,8 @@ impl<'a> LoadClient<'a> {
 
     /// Waits for completions and records them.
     fn collect(&mut self) -> Result<(), Failure> {
-        let completions = self
-            .client
-            .wait(PACE)
-            .map_err(|error| Failure::new(format!("a client's socket failed: {error}")))?;
+        let completions =
+            self.client.wait(PACE).map_err(|error| Failure::new(format!("a client's socket failed: {error}")))?;
         let now = self.shared.clock.now();
         for completion in completions {
             let Some((recorded, op, call)) = self.waiting.remove(&completion.ticket) else { continue };

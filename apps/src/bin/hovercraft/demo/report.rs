@@ -109,7 +109,10 @@ impl Report {
             _ = write!(rows, "<tr><th>{}</th><td>{}</td></tr>", escaped(name), escaped(&value));
         };
         row("cluster", format!("{} nodes, mode {}, fan-out by {}", self.nodes, self.mode, self.fan_out));
-        row("load", format!("{} clients, {} operations in flight each, {:.1} s", self.clients, self.in_flight, self.seconds));
+        row(
+            "load",
+            format!("{} clients, {} operations in flight each, {:.1} s", self.clients, self.in_flight, self.seconds),
+        );
         if self.drop > 0.0 {
             row("loss on purpose", format!("{} %, {} bodies fetched", self.drop * 100.0, grouped(self.bodies_fetched)));
         }
@@ -170,7 +173,12 @@ impl Report {
             text(x(second as f64 * 1000.0), BOTTOM + 18.0, "middle", &format!("{second} s"));
         }
         let killed = format!("leader n{} killed", self.killed);
-        text(x(self.killed_at_ms), BOTTOM + 38.0, "middle", &format!("{killed}, service back after {:.0} ms", self.failover_ms));
+        text(
+            x(self.killed_at_ms),
+            BOTTOM + 38.0,
+            "middle",
+            &format!("{killed}, service back after {:.0} ms", self.failover_ms),
+        );
         _ = write!(
             svg,
             "<rect class=\"gap\" x=\"{:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{HEIGHT}\"/>\
