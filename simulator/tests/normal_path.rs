@@ -321,6 +321,77 @@ fn multi_packet_requests_and_replies_travel_whole() {
 }
 
 #[test]
+fn a_request_at_the_limit_and_one_past_it() {
+    let mut world = cluster(3, |config| {
+        config.node.limits.request_max = 3000;
+        config.client.request_max = 10_000;
+    });
+    world.elect();
+    for (len, fits) in [(3000, true), (3001, false)] {
+        let mut body = Request::Add(1, 1).encode().to_vec();
+        body.resize(len, 0);
+        world.submit(0, Kind::Write, body);
+        let outcome = drain(&mut world, 0, 1).remove(0).outcome;
+        match outcome {
+            Outcome::Ok(_) => assert!(fits, "{len}"),
+            Outcome::TooLarge { limit } => assert_eq!((fits, limit), (false, 3000)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(call(&mut world, 0, Request::Get(1)), 1);
+}
+
+#[test]
+fn a_plain_client_is_answered_in_the_c_format() {
+    for (policy, request, expected) in [(2, Request::Add(1, 7), 7), (3, Request::Get(1), 7)] {
+        let mut world = cluster(3, |_| {});
+        world.elect();
+        if policy == 3 {
+            call(&mut world, 0, Request::Add(1, 7));
+        }
+        let me = "10.9.9.9:777".parse().unwrap();
+        let mut packet = vec![0xcc, 8, policy, 0xc0, 0xab, 0xcd, 0, 1];
+        packet.extend_from_slice(&request.encode());
+        // A copy in the network is not a second request.
+        world.send_raw_to_group(me, packet.clone().into());
+        world.send_raw_to_group(me, packet.into());
+        world.run_for(Duration::from_millis(50));
+        let answers = world.mailbox(me);
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        assert_eq!(answers[0][..8], [0xcc, 8, 0x11, 0xc0, 0xab, 0xcd, 0, 1]);
+        assert_eq!(decode_reply(&answers[0][8..]), Some(expected));
+        converge(&mut world);
+    }
+}
+
+#[test]
+fn a_plain_request_of_several_packets_is_acknowledged_once_by_the_leader() {
+    let mut world = cluster(3, |_| {});
+    let leader = world.elect();
+    world.run_for(Duration::from_millis(20));
+    let me = "10.9.9.9:777".parse().unwrap();
+    let mut body = Request::Add(1, 7).encode().to_vec();
+    body.resize(2000, 0);
+    let mut first = vec![0xcc, 8, 2, 0x80, 0, 9, 0, 3];
+    first.extend_from_slice(&body[..14]);
+    world.send_raw_to_group(me, first.into());
+    world.run_for(Duration::from_millis(1));
+    let acks = world.mailbox(me);
+    assert_eq!(acks.len(), 1, "a second ACK aborts the C client");
+    assert_eq!(acks[0][..], [&[0xcc, 8, 0x31, 0xc0, 0, 9, 0, 1][..], b"ACK"].concat());
+    for (order, last, range) in [(1, 0, 14..1478), (2, 0x40, 1478..2000)] {
+        let mut packet = vec![0xcc, 8, 2, last, 0, 9, 0, order];
+        packet.extend_from_slice(&body[range]);
+        world.send_raw(me, simulator::world::request_address(leader), packet.into());
+    }
+    world.run_for(Duration::from_millis(50));
+    let answers = world.mailbox(me);
+    assert_eq!(answers.len(), 1);
+    assert_eq!(decode_reply(&answers[0][8..]), Some(7));
+    converge(&mut world);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     let run = |seed| {
         let mut world = cluster_of(seed, 3, |config| config.network.loss = 0.1);

@@ -453,6 +453,7 @@ impl Node {
             self.held.clear();
             self.start_leading(now);
         }
+        self.server.set_acknowledging(self.acknowledges_handshakes(now));
     }
 
     fn tick(&mut self, now: Instant) {
@@ -465,6 +466,7 @@ impl Node {
         } else {
             self.hint_leader(now);
         }
+        self.server.set_acknowledging(self.acknowledges_handshakes(now));
     }
 
     /// Hands out what is committed and persisted, in order.

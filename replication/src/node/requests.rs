@@ -42,6 +42,19 @@ impl Node {
                 ServerEvent::Feedback { .. } => self.counters.peer_messages_unexpected += 1,
             }
         }
+        while let Some(request) = self.server.poll_too_long() {
+            self.counters.requests_too_long += 1;
+            // Only one node may answer what all of them received.
+            if self.leading.is_some() || self.config.mode == Mode::Unreplicated {
+                let head = RequestHead {
+                    client: request.from,
+                    rid: request.head.rid,
+                    session: request.head.extensions.session,
+                    ..RequestHead::NONE
+                };
+                self.refuse_request(&head, Some(ReplyStatus::TooLarge));
+            }
+        }
         while let Some((to, packet)) = self.server.poll_transmit() {
             self.outputs.push_back(Output::Client { to, packet });
         }
@@ -73,14 +86,6 @@ impl Node {
             identity: identity(&self.config.digest_key, from, message.rid, session.as_ref(), &message.body),
             body_len: message.body.len() as u32,
         };
-        if message.body.len() > self.config.limits.request_max {
-            self.counters.requests_too_long += 1;
-            // Only one node may answer what all of them received.
-            if self.leading.is_some() || self.config.mode == Mode::Unreplicated {
-                self.refuse_request(&head, Some(ReplyStatus::TooLarge));
-            }
-            return;
-        }
         // Nobody was given a session or a seq beyond the bound, and sums with one could overflow. (A nonce is any number.)
         if session.is_some_and(|s| s.client != 0 && s.client.max(s.seq).max(s.first_unacked) >= NUMBER_MAX) {
             self.counters.requests_bad_session += 1;
