@@ -136,9 +136,14 @@ fn reads_are_executed_once_each() {
     for _ in 0..100 {
         assert_eq!(number(client.read("get a")), 1);
     }
-    let queries: u64 = cluster.statuses().iter().map(|status| counter(status, "apply.queries")).sum();
-    let again: u64 = cluster.statuses().iter().map(|status| counter(status, "node.reads_ordered_again")).sum();
-    assert_eq!(queries, 100 + again);
+    // A read that was sent again after it had been answered may still be on its way.
+    cluster.until(|| {
+        let statuses = cluster.statuses();
+        let sum = |name: &str| statuses.iter().map(|status| counter(status, name)).sum::<u64>();
+        let (queries, again) = (sum("apply.queries"), sum("node.reads_ordered_again"));
+        assert!(queries <= 100 + again, "{queries} reads executed, {again} ordered again");
+        queries == 100 + again
+    });
 }
 
 #[test]
@@ -282,7 +287,17 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn a_panic_in_apply_stops_every_node_and_names_the_entry() {
+fn a_group_that_cannot_be_joined_is_named() {
+    let directory = TempDir::new();
+    let runtime_dir = Some(directory.0.clone());
+    let config = ClusterConfig { interface: "nosuch0".to_owned(), runtime_dir, ..config(3) };
+    let error = runtime::start(&config, NodeId(1), "ledger", Ledger::default()).unwrap_err().to_string();
+    assert!(error.contains("`request_group`") && error.contains("nosuch0") && error.contains("it has "), "{error}");
+    assert!(fs::read_dir(&directory.0).unwrap().next().is_none(), "it has not lived");
+}
+
+#[test]
+fn a_panic_in_apply_stops_those_that_apply_and_names_the_entry() {
     for threads in [Threads::One, Threads::Two] {
         let mut cluster = Cluster::start(3, |config| {
             config.fan_out = FanOut::Unicast;
@@ -290,14 +305,17 @@ fn a_panic_in_apply_stops_every_node_and_names_the_entry() {
         });
         let mut client = PipelinedClient::connect(&cluster.options()).unwrap();
         client.submit(Kind::Write, "panic now").unwrap();
-        while !cluster.nodes.iter().flatten().all(RunningNode::is_finished) {
+        // A majority; the third may never learn that the entry was committed.
+        while cluster.nodes.iter().flatten().filter(|node| node.is_finished()).count() < 2 {
             assert_eq!(client.wait(Duration::from_millis(10)).unwrap(), []);
             cluster.guard();
         }
-        for node in &mut cluster.nodes {
-            let error = node.take().unwrap().wait().unwrap_err();
-            assert!(matches!(error, NodeError::Apply(_)), "{error}");
-            assert!(error.to_string().contains("panic now"), "{error}");
+        for node in cluster.nodes.iter_mut().filter_map(Option::take) {
+            if node.is_finished() {
+                let error = node.wait().unwrap_err();
+                assert!(matches!(error, NodeError::Apply(_)), "{error}");
+                assert!(error.to_string().contains("panic now"), "{error}");
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use multicast::Group;
 use r2p2::Instant;
 use r2p2::client::{Client as Core, ClientCounters, ClientOutput, Completion, Kind, SubmitError, Target, Ticket};
-use r2p2::datapath::{Datapath, ReceiveBatch, SocketCounters, SocketId, TransmitBatch};
+use r2p2::datapath::{Datapath, ReceiveBatch, SocketCounters, SocketId, TransmitBatch, Wake};
 use r2p2::udp::{Clock, SocketOptions, UdpDatapath, Waker};
 
 use super::{ClientOptions, ConnectError};
@@ -109,7 +109,8 @@ impl PipelinedClient {
         std::mem::take(&mut self.completed)
     }
 
-    /// Waits until at least one operation is complete, at most for `patience`, and returns those that are.
+    /// Waits until at least one operation is complete, at most for `patience`, and returns those that are. It also
+    /// returns, perhaps with none, after a [`PipelinedClient::waker`] was used or a signal handler has run.
     ///
     /// # Errors
     /// If the socket can no longer be used. Operations in flight stay so.
@@ -120,8 +121,9 @@ impl PipelinedClient {
             if !self.completed.is_empty() || self.clock.now() >= end {
                 return Ok(std::mem::take(&mut self.completed));
             }
-            if !more {
-                self.datapath.wait(Some(end.min(self.timeout)))?;
+            if !more && self.datapath.wait(Some(end.min(self.timeout)))? == Wake::Woken {
+                while self.turn()? {}
+                return Ok(std::mem::take(&mut self.completed));
             }
         }
     }
@@ -164,8 +166,7 @@ impl PipelinedClient {
         self.clock.now()
     }
 
-    /// Ends a [`wait`](Self::wait) for an answer early, from any thread; the wait then goes on unless there is
-    /// something to return.
+    /// Ends a [`wait`](Self::wait) early, from any thread.
     pub fn waker(&self) -> Waker {
         self.datapath.waker()
     }

@@ -354,7 +354,8 @@ impl ClusterConfig {
             && match self.interface() {
                 Interface::Loopback => false,
                 Interface::Address(address) => !address.is_loopback(),
-                named @ Interface::Named(_) => !named.resolve().is_ok_and(|interface| interface.loopback),
+                // One that does not exist leads nowhere; no node will start with it.
+                named @ Interface::Named(_) => named.resolve().is_ok_and(|interface| !interface.loopback),
             };
         peers || group
     }

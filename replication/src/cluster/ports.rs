@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::NodeEntry;
 use super::validate::NODES_MAX;
@@ -46,12 +48,18 @@ impl LocalPorts {
     /// If the system does not let us look, or nothing is free.
     pub fn free(nodes: usize) -> io::Result<Self> {
         let random = entropy::draw();
-        // Below the range from which the system picks ports for those who do not care.
-        let mut candidates =
-            (0..CANDIDATES).map(|i| FIRST + ((random % u64::from(CANDIDATES)) as u16 + i) % CANDIDATES);
-        let mut next = || {
-            let free = candidates.find(|port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok());
-            free.ok_or_else(|| io::Error::new(io::ErrorKind::AddrInUse, "no UDP port from 12000 to 31999 is free"))
+        // Every port is looked at once per process, so that two groups of one process never get the same.
+        let start = *FREE_START.get_or_init(|| (random % u64::from(CANDIDATES)) as u16);
+        let next = || loop {
+            let seen = FREE_SEEN.fetch_add(1, Ordering::Relaxed);
+            if seen >= usize::from(CANDIDATES) {
+                let message = "no UDP port from 12000 to 31999 is free and was not tried before";
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+            }
+            let port = FIRST + (start + seen as u16) % CANDIDATES;
+            if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+                return Ok(port);
+            }
         };
         let nodes = (0..nodes).map(|_| Ok([next()?, next()?, next()?])).collect::<io::Result<_>>()?;
         let [_, _, _, _, _, a, b, c] = random.to_be_bytes();
@@ -85,8 +93,12 @@ impl LocalPorts {
     }
 }
 
+/// Free ports are looked for below the range from which the system picks ports for those who do not care.
 const FIRST: u16 = 12_000;
 const CANDIDATES: u16 = 20_000;
+/// Where in that range this process began to look, and how many it has looked at.
+static FREE_START: OnceLock<u16> = OnceLock::new();
+static FREE_SEEN: AtomicUsize = AtomicUsize::new(0);
 
 impl Default for LocalPorts {
     fn default() -> Self {

@@ -199,9 +199,10 @@ pub enum StartError {
     Config(#[from] ConfigError),
     /// Somebody has the port.
     #[error(
-        "`{field}`: UDP port {} of {address} is taken by another process, perhaps by this very node, already running; \
+        "`{field}`: UDP port {} at {} is taken by another process, perhaps by this very node, already running; \
          stop that process (`ss -ulnp 'sport = :{}'` shows which it is) or change `{field}` in the configuration",
         address.port(),
+        address.ip(),
         address.port()
     )]
     PortInUse {

@@ -120,6 +120,13 @@ impl Threaded {
         })
     }
 
+    /// Tells the apply thread to stop after the operation at hand, and waits for that.
+    fn end(&mut self) -> Result<(), NodeError> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.to_apply = None;
+        self.join()
+    }
+
     fn join(&mut self) -> Result<(), NodeError> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         thread.join().unwrap_or(Err(NodeError::Panicked { node: self.node, thread: "apply" }))
@@ -186,9 +193,14 @@ impl Execution for Threaded {
     }
 
     fn finish(mut self) -> Result<(), NodeError> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        self.to_apply = None;
-        self.join()
+        self.end()
+    }
+}
+
+impl Drop for Threaded {
+    /// Only if the network thread panics or never started is there still something to do.
+    fn drop(&mut self) {
+        let _ = self.end();
     }
 }
 
@@ -286,6 +298,177 @@ impl<S: Service> Apply<S> {
     fn wake(&self) {
         if self.shared.network.wake() {
             self.waker.wake();
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+    use std::sync::{Condvar, Mutex};
+
+    use bytes::Bytes;
+    use r2p2::Digest;
+    use r2p2::datapath::Datapath;
+    use r2p2::udp::{SocketOptions, UdpDatapath};
+
+    use super::*;
+    use crate::applier::{ApplierConfig, Committed};
+    use crate::cluster::{ClusterConfig, LocalPorts};
+    use crate::entry::{Entry, EntryKind, RequestHead};
+    use crate::runtime::sockets::Wires;
+    use crate::service::{Class, Context, Reply};
+
+    /// Only a guard against hanging: nothing here takes that long.
+    const GUARD: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_full_channel_is_waited_for_without_spinning_and_order_is_kept() {
+        let gate = Arc::new(Gate::default());
+        let (mut wires, mut execution) = spawn(Arc::clone(&gate));
+        let mut none = TransmitBatch::new();
+        // One batch each: more than fit into the channel.
+        let total = 3 * BATCHES_MAX as u64;
+        for index in 1..=total {
+            execution.push(Work::Apply(committed(index)));
+            execution.advance(&mut none).unwrap();
+        }
+        assert!(execution.full && !execution.backlog.is_empty());
+        assert!(!execution.unfinished(), "there is nothing to do until the apply thread has made room");
+        assert_eq!(execution.applied(), 0);
+        gate.open();
+        let (clock, mut last) = (wires.clock(), 0);
+        let end = clock.now() + GUARD;
+        while execution.applied() < total {
+            execution.advance(&mut none).unwrap();
+            if !execution.unfinished() && execution.may_sleep() {
+                wires.wait(Some(end)).unwrap();
+                execution.awake();
+            }
+            assert!(last <= execution.applied());
+            last = execution.applied();
+            assert!(clock.now() < end, "hangs at {last}");
+        }
+        assert!(execution.backlog.is_empty());
+        assert!(none.is_empty(), "the apply thread sends its answers itself");
+        execution.finish().unwrap();
+        assert_eq!(*gate.seen.lock().unwrap(), (1..=total).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_report_comes_after_the_work_before_it() {
+        let gate = Arc::new(Gate::default());
+        let (mut wires, mut execution) = spawn(Arc::clone(&gate));
+        let mut none = TransmitBatch::new();
+        for index in 1..=10 {
+            execution.push(Work::Apply(committed(index)));
+        }
+        execution.advance(&mut none).unwrap();
+        execution.ask_report();
+        execution.ask_report();
+        execution.advance(&mut none).unwrap();
+        assert!(execution.take_report().is_none(), "it is behind the gate");
+        gate.open();
+        let end = wires.clock().now() + GUARD;
+        let report = loop {
+            if let Some(report) = execution.take_report() {
+                break report;
+            }
+            if execution.may_sleep() {
+                wires.wait(Some(end)).unwrap();
+                execution.awake();
+            }
+            assert!(wires.clock().now() < end, "hangs");
+        };
+        assert_eq!(report.applied, 10);
+        assert!(execution.take_report().is_none(), "asking twice before it came is asking once");
+    }
+
+    #[test]
+    fn a_panic_outside_the_service_is_noticed() {
+        let gate = Arc::new(Gate::default());
+        gate.open();
+        let (mut wires, mut execution) = spawn(gate);
+        let mut none = TransmitBatch::new();
+        // The applier insists on the order of the log.
+        execution.push(Work::Apply(committed(2)));
+        let end = wires.clock().now() + GUARD;
+        let error = loop {
+            if let Err(error) = execution.advance(&mut none) {
+                break error;
+            }
+            if execution.may_sleep() {
+                wires.wait(Some(end)).unwrap();
+                execution.awake();
+            }
+            assert!(wires.clock().now() < end, "hangs");
+        };
+        assert!(matches!(error, NodeError::Panicked { node: NodeId(1), thread: "apply" }), "{error}");
+    }
+
+    fn spawn(gate: Arc<Gate>) -> (Wires, Threaded) {
+        let clock = Clock::new();
+        let mut builder = UdpDatapath::builder(clock);
+        builder.socket(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), SocketOptions::default());
+        let wires = Wires::Plain(builder.build().unwrap());
+        let config = ClusterConfig::local(1, &LocalPorts::default());
+        let answers = wires.answers(&config, &config.nodes[0]);
+        let applier = Applier::new(Gated { gate }, ApplierConfig::new(NodeId(1)));
+        let execution = Threaded::spawn(applier, answers, clock, wires.waker(), NodeId(1)).unwrap();
+        (wires, execution)
+    }
+
+    fn committed(index: LogIndex) -> Committed {
+        let request = RequestHead {
+            client: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9),
+            rid: 1,
+            session: None,
+            identity: Digest(index.into()),
+            body_len: 1,
+        };
+        let kind = EntryKind::Request;
+        let entry = Entry { kind, read_only: false, replier: NodeId(2), request, time: Instant::ZERO };
+        Committed { index, entry, body: Bytes::from_static(b"x") }
+    }
+
+    /// Holds operations back until it is opened, and remembers them.
+    #[derive(Default)]
+    struct Gate {
+        open: Mutex<bool>,
+        opened: Condvar,
+        seen: Mutex<Vec<u64>>,
+    }
+
+    impl Gate {
+        fn open(&self) {
+            *self.open.lock().unwrap() = true;
+            self.opened.notify_all();
+        }
+    }
+
+    struct Gated {
+        gate: Arc<Gate>,
+    }
+
+    impl Service for Gated {
+        fn classify(_: &[u8]) -> Class {
+            Class::Write
+        }
+
+        fn apply(&mut self, context: &Context, _: &Bytes, _: &mut Reply) {
+            let open = self.gate.open.lock().unwrap();
+            drop(self.gate.opened.wait_timeout_while(open, GUARD, |open| !*open).unwrap());
+            self.gate.seen.lock().unwrap().push(context.index);
+        }
+
+        fn query(&self, _: &Context, _: &Bytes, _: &mut Reply) {}
+
+        fn snapshot(&self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn restore(&mut self, _: &[u8]) -> Result<(), String> {
+            Ok(())
         }
     }
 }
