@@ -55,7 +55,7 @@ fn an_append_with_an_index_but_no_term_before_it_is_refused() {
 
 #[test]
 fn items_at_the_limit_and_one_past_it() {
-    for (count, good) in [(bodies::ITEMS_MAX, true), (bodies::ITEMS_MAX + 1, false)] {
+    for (count, good) in [(ITEMS_MAX, true), (ITEMS_MAX + 1, false)] {
         let hint = Hint { identities: vec![Digest(1); count] };
         let bytes = Bytes::from(Message::Hint(hint).emit(&envelope()));
         assert_eq!(Message::parse(&bytes).is_ok(), good, "{count}");
@@ -166,7 +166,7 @@ fn any_message() -> impl Strategy<Value = Message> {
     let reply = (any::<bool>(), any::<bool>(), number(), number()).prop_map(|(pre, reject, commit, commit_term)| {
         Message::VoteReply(VoteReply { pre, reject, commit, commit_term })
     });
-    let items = prop::collection::vec((number(), any::<u128>()), 0..bodies::ITEMS_MAX).prop_map(|items| {
+    let items = prop::collection::vec((number(), any::<u128>()), 0..ITEMS_MAX).prop_map(|items| {
         let item = |(index, identity)| FetchItem { index, identity: Digest(identity) };
         Message::Fetch(Fetch { items: items.into_iter().map(item).collect() })
     });

@@ -479,7 +479,7 @@ impl Node {
         let Some(leading) = &mut self.leading else { return };
         let mut due = Vec::new();
         for peer in &mut leading.peers {
-            if !peer.repeat_at.is_some_and(|at| now >= at) {
+            if peer.repeat_at.is_none_or(|at| now < at) {
                 continue;
             }
             peer.timed = None;
