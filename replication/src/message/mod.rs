@@ -63,7 +63,7 @@ pub enum Message {
     /// Requests that have waited too long at a follower.
     Hint(Hint),
     /// The receiver is not who it says it is, or has forgotten what it promised (§7.5).
-    Refused(Refusal),
+    Refused(Refused),
 }
 
 /// A follower's answer to an Append or a Heartbeat.
@@ -140,6 +140,15 @@ pub struct VoteReply {
     pub commit_term: Term,
 }
 
+/// A process is turned away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Why.
+    pub reason: Refusal,
+    /// The life that is not listened to; whoever lives another one is not meant.
+    pub life: u64,
+}
+
 /// Why a node is turned away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -197,7 +206,10 @@ impl Message {
             Self::Fetch(fetch) => fetch.emit(&mut to),
             Self::Bodies(bodies) => bodies.emit(&mut to),
             Self::Hint(hint) => hint.emit(&mut to),
-            Self::Refused(refusal) => to.u8(*refusal as u8),
+            Self::Refused(refused) => {
+                to.u8(refused.reason as u8);
+                to.u64(refused.life);
+            }
         }
         to.finish()
     }
@@ -251,11 +263,14 @@ impl Message {
             KIND_FETCH => Self::Fetch(Fetch::parse(&mut from)?),
             KIND_BODIES => Self::Bodies(Bodies::parse(&mut from)?),
             KIND_HINT => Self::Hint(Hint::parse(&mut from)?),
-            KIND_REFUSED => Self::Refused(match from.u8()? {
-                1 => Refusal::AnotherLife,
-                2 => Refusal::OtherIncarnation,
-                _ => return Err(MessageError::BadValue("refusal")),
-            }),
+            KIND_REFUSED => {
+                let reason = match from.u8()? {
+                    1 => Refusal::AnotherLife,
+                    2 => Refusal::OtherIncarnation,
+                    _ => return Err(MessageError::BadValue("refusal")),
+                };
+                Self::Refused(Refused { reason, life: from.u64()? })
+            }
             other => return Err(MessageError::UnknownKind(other)),
         };
         from.end()?;

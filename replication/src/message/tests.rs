@@ -186,7 +186,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         (number(), number()).prop_map(|(last, commit)| Message::Heartbeat(Heartbeat { last, commit })),
         number().prop_map(|commit| Message::CommitNotice(CommitNotice { commit })),
         Just(Message::TimeoutNow),
-        Just(Message::Refused(Refusal::AnotherLife)),
+        any::<u64>().prop_map(|life| Message::Refused(Refused { reason: Refusal::AnotherLife, life })),
         prop::collection::vec(any::<u128>(), 0..5)
             .prop_map(|ids| Message::Hint(Hint { identities: ids.into_iter().map(Digest).collect() })),
     ]

@@ -47,7 +47,7 @@ use crate::fetcher::Fetcher;
 use crate::held::HeldAppends;
 use crate::id::{LogIndex, MemberId, NodeId, Term};
 use crate::log::LogRecord;
-use crate::message::{Append, AppendAck, AppendEntries, Message, Refusal, Reject, Vote, VoteReply};
+use crate::message::{Append, AppendAck, AppendEntries, Message, Refusal, Refused, Reject, Vote, VoteReply};
 use crate::service::Class;
 use crate::unordered::UnorderedSet;
 
@@ -515,9 +515,14 @@ impl Node {
         self.outputs.push_back(Output::Stop(reason));
     }
 
-    fn handle_refusal(&mut self, from: MemberId, refusal: Refusal) {
+    fn handle_refusal(&mut self, from: MemberId, refused: Refused) {
+        if refused.life != self.config.life {
+            // Meant for another process under this identity.
+            self.counters.peer_messages_unexpected += 1;
+            return;
+        }
         let (by, me) = (from.node(), self.config.me);
-        self.stop(match refusal {
+        self.stop(match refused.reason {
             Refusal::AnotherLife => StopReason::AnotherLife { by, me },
             Refusal::OtherIncarnation => StopReason::OtherIncarnation { by, me },
         });

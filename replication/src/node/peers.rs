@@ -10,7 +10,7 @@ use r2p2::wire::{Extensions, MessageType, Policy};
 use super::{Destination, Node, Output};
 use crate::config::NodeConfig;
 use crate::id::{NodeId, Term};
-use crate::message::{Envelope, Message, Refusal};
+use crate::message::{Envelope, Message, Refusal, Refused};
 
 /// What one peer may have in pieces here. Only Bodies, and Appends in mode `raft`, are ever larger than a datagram.
 pub(super) fn reassembly_limits(config: &NodeConfig) -> ReassemblyLimits {
@@ -75,7 +75,7 @@ impl Node {
             Message::Fetch(fetch) => self.give_bodies(envelope.from, &fetch),
             Message::Bodies(bodies) => self.take_bodies(now, bodies),
             Message::Hint(hint) => self.handle_hint(now, envelope.from, envelope.term, &hint),
-            Message::Refused(refusal) => self.handle_refusal(envelope.from, refusal),
+            Message::Refused(refused) => self.handle_refusal(envelope.from, refused),
         }
     }
 
@@ -115,22 +115,22 @@ impl Node {
         }
         if !self.config.voters.iter().any(|voter| voter.member == sender) {
             self.counters.peer_messages_stranger += 1;
-            self.refuse(sender.node(), message, Refusal::OtherIncarnation);
+            self.refuse(sender.node(), message, Refused { reason: Refusal::OtherIncarnation, life: envelope.life });
             return false;
         }
         let life = *self.lives.entry(sender).or_insert(envelope.life);
         if life != envelope.life {
             self.counters.peer_messages_other_life += 1;
-            self.refuse(sender.node(), message, Refusal::AnotherLife);
+            self.refuse(sender.node(), message, Refused { reason: Refusal::AnotherLife, life: envelope.life });
             return false;
         }
         true
     }
 
-    fn refuse(&mut self, to: NodeId, message: &Message, refusal: Refusal) {
+    fn refuse(&mut self, to: NodeId, message: &Message, refused: Refused) {
         // Two that refuse each other must not do so for ever.
         if !matches!(message, Message::Refused(_)) && to != self.config.me.node() {
-            self.send(to, 0, &Message::Refused(refusal));
+            self.send(to, 0, &Message::Refused(refused));
         }
     }
 }

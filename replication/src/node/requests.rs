@@ -99,16 +99,27 @@ impl Node {
     }
 
     fn take_request(&mut self, now: Instant, head: RequestHead, body: Bytes) {
-        if let Some(index) = self.consensus.log().find(&head.identity) {
+        if self.unordered.contains(&head.identity) {
+            self.counters.requests_duplicate += 1;
+            return;
+        }
+        // A plain request is a copy for as long as the leader remembers it, and then a new one with the same bytes,
+        // however long the log goes back.
+        let plain = head.session.is_none();
+        if plain && self.leading.is_some() {
+            if self.is_known_plain(now, &head) {
+                self.counters.requests_duplicate += 1;
+                return;
+            }
+        } else if let Some(index) = self.consensus.log().find(&head.identity) {
             if !self.take_retransmission(&head, index) {
                 return;
             }
-        } else if self.unordered.contains(&head.identity) || self.is_known_plain(now, &head) {
+        } else if self.is_known_plain(now, &head) {
             self.counters.requests_duplicate += 1;
             return;
-        } else {
-            self.counters.requests_received += 1;
         }
+        self.counters.requests_received += 1;
         self.insert(now, head, body);
     }
 
@@ -129,7 +140,7 @@ impl Node {
         let entry = record.entry;
         self.counters.requests_duplicate += 1;
         // Only the leader reacts (§7.8), and not before the entry is applied: until then its replier will answer.
-        if self.leading.is_none() || index > self.applied || self.unordered.contains(&head.identity) {
+        if self.leading.is_none() || index > self.applied {
             return false;
         }
         match (entry.kind, head.session) {
