@@ -43,10 +43,8 @@ struct Queue {
 impl Repliers {
     /// Empty queues for `nodes`.
     pub fn new(nodes: impl IntoIterator<Item = NodeId>, choice: ReplierChoice, queue_max: usize, seed: u64) -> Self {
-        let queues = nodes
-            .into_iter()
-            .map(|node| Queue { node, owed: VecDeque::new(), applied: 0, last_chosen: 0 })
-            .collect();
+        let queues =
+            nodes.into_iter().map(|node| Queue { node, owed: VecDeque::new(), applied: 0, last_chosen: 0 }).collect();
         Self { choice, queue_max, queues, chosen: 0, rng: SmallRng::seed_from_u64(seed) }
     }
 

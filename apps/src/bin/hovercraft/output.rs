@@ -39,6 +39,11 @@ impl Failure {
         self
     }
 
+    /// What happened, in one sentence.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Tells the user, and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         tell(self);
@@ -156,7 +161,7 @@ mod tests {
     fn hex_there_and_back() {
         assert_eq!(from_hex("00 fF7a").expect("hex"), [0, 0xff, 0x7a]);
         assert_eq!(to_hex(&[0, 0xff, 0x7a]), "00ff7a");
-        assert_eq!(from_hex("").expect("hex"), []);
+        assert_eq!(from_hex("").expect("hex"), Vec::<u8>::new());
         assert!(from_hex("0").expect_err("odd").to_string().contains("odd number"));
         assert!(from_hex("0g").expect_err("not hex").to_string().contains("'g'"));
     }
