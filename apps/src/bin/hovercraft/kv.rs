@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Keys and values are hexadecimal digits.
     #[arg(long, global = true)]
     hex: bool,
-    /// Print one JSON object.
+    /// Print one JSON object; bytes that are not text appear in it as {"hex": "00ff"}.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -119,6 +119,15 @@ pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let json = args.json;
+    run_command(args).inspect_err(|failure| {
+        if json {
+            say(json!({ "error": failure.what() }));
+        }
+    })
+}
+
+fn run_command(args: Args) -> Result<ExitCode, Failure> {
     let Args { config, timeout, hex, json, command } = args;
     // Whether it makes sense comes before whether anybody is there.
     let request = command.into_request(hex)?;
@@ -192,8 +201,17 @@ impl Voice {
     fn text(self, bytes: &[u8]) -> String {
         match std::str::from_utf8(bytes) {
             _ if self.hex => to_hex(bytes),
-            Ok(text) if self.json || !text.chars().any(char::is_control) => text.to_owned(),
+            Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
             _ => bytes.escape_ascii().to_string(),
+        }
+    }
+
+    /// Bytes for programs: a string if they are text or if hexadecimal digits are wanted, else `{"hex": "00ff"}`.
+    fn value(self, bytes: &[u8]) -> Value {
+        match std::str::from_utf8(bytes) {
+            _ if self.hex => to_hex(bytes).into(),
+            Ok(text) => text.into(),
+            Err(_) => json!({ "hex": to_hex(bytes) }),
         }
     }
 
@@ -206,17 +224,16 @@ impl Voice {
             Response::Deleted(true) => self.done("ok", json!({ "deleted": true })),
             Response::Deleted(false) => return Ok(self.not_done("the key has no value", json!({ "deleted": false }))),
             Response::Mismatch(found) => {
-                let found = found.map(|found| self.text(&found));
                 let why = match &found {
-                    Some(found) => format!("not swapped: the value is {found}"),
+                    Some(found) => format!("not swapped: the value is {}", self.text(found)),
                     None => "not swapped: the key has no value".to_owned(),
                 };
+                let found = found.map(|found| self.value(&found));
                 return Ok(self.not_done(&why, json!({ "swapped": false, "found": found })));
             }
             Response::Value(None) => return Ok(self.not_done("the key has no value", json!({ "value": null }))),
             Response::Value(Some(value)) if self.json || self.hex => {
-                let text = self.text(&value);
-                self.done(&text, json!({ "value": text }));
+                self.done(&self.text(&value), json!({ "value": self.value(&value) }));
             }
             // As it is, so that it can go into a file.
             Response::Value(Some(value)) => {
@@ -308,7 +325,7 @@ impl Conversation {
             left = left.saturating_sub(page.pairs.len() as u64);
             for (key, value) in page.pairs {
                 if voice.json {
-                    pairs.push(json!([voice.text(&key), voice.text(&value)]));
+                    pairs.push(json!([voice.value(&key), voice.value(&value)]));
                 } else {
                     say(format_args!("{}\t{}", voice.text(&key), voice.text(&value)));
                 }
@@ -374,5 +391,7 @@ mod tests {
         assert_eq!(plain.text("größe".as_bytes()), "größe");
         assert_eq!(plain.text(b"a\tb\xff"), "a\\tb\\xff");
         assert_eq!(Voice { hex: true, ..plain }.text(b"\x00"), "00");
+        assert_eq!(plain.value(b"a\tb"), json!("a\tb"));
+        assert_eq!(plain.value(b"\x00\xff"), json!({ "hex": "00ff" }));
     }
 }

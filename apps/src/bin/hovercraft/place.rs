@@ -56,7 +56,9 @@ impl Place {
 
     /// A directory that nobody else uses.
     pub(crate) fn temporary() -> Result<Self, Failure> {
-        Self::take(&std::env::temp_dir().join(format!("hovercraft-{}-{}", own_uid(), std::process::id())))
+        let prefix = format!("hovercraft-{}-", own_uid());
+        remove_orphans(&prefix);
+        Self::take(&std::env::temp_dir().join(format!("{prefix}{}", std::process::id())))
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -89,6 +91,19 @@ impl Drop for Place {
             _ = fs::remove_dir(&self.path);
         }
         _ = &self.lock;
+    }
+}
+
+/// Removes the temporary directories of those who were killed and could not do it themselves.
+fn remove_orphans(prefix: &str) {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // Taking it removes what is in it.
+            drop(Place::take(&entry.path()));
+            _ = fs::remove_dir(entry.path());
+        }
     }
 }
 

@@ -97,6 +97,9 @@ impl Judgement {
     }
 }
 
+/// Longer latencies count as this one; clients give up earlier.
+const LATENCY_MAX_US: u64 = 600_000_000;
+
 /// How it went, in numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Measures {
@@ -117,7 +120,7 @@ pub(crate) fn measure(history: &KvHistory, start: Instant, end: Instant, killed:
         answered: 0,
         unknown: 0,
         throughput_ops_s: 0,
-        latency_us: Histogram::new(3).expect("three digits are possible"),
+        latency_us: Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("possible bounds"),
         failover: None,
         timeline: Vec::new(),
     };
@@ -243,5 +246,6 @@ mod tests {
         assert_eq!(measures.throughput_ops_s, 25);
         assert_eq!(measures.timeline, [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(measures.latency_us.max() / 1000, 97);
+        assert_eq!(measures.latency_us.value_at_quantile(0.5) / 1000, 13);
     }
 }
