@@ -46,9 +46,10 @@ const ITEMS_PER_FETCH: usize = 50;
 pub struct Fetcher {
     limits: FetchLimits,
     wanted: DigestMap<Wanted>,
-    /// When to (next) ask for what.
-    due: BTreeMap<(Instant, u64), Digest>,
-    in_flight: usize,
+    /// When to ask for what for the first time. Waits while all questions are in flight.
+    first: BTreeMap<(Instant, u64), Digest>,
+    /// When to ask again for what. Never waits, or a lost answer could keep its place in flight for ever.
+    again: BTreeMap<(Instant, u64), Digest>,
     ticket: u64,
     rng: SmallRng,
 }
@@ -68,8 +69,8 @@ impl Fetcher {
         Self {
             limits,
             wanted: digest_map(),
-            due: BTreeMap::new(),
-            in_flight: 0,
+            first: BTreeMap::new(),
+            again: BTreeMap::new(),
             ticket: 0,
             rng: SmallRng::seed_from_u64(seed),
         }
@@ -86,7 +87,9 @@ impl Fetcher {
             return false;
         }
         let patience = if ask_first.is_some() { Duration::ZERO } else { self.limits.patience };
-        let due = self.schedule(now + patience, identity);
+        self.ticket += 1;
+        let due = (now + patience, self.ticket);
+        self.first.insert(due, identity);
         self.wanted.insert(identity, Wanted { index, due, asked: 0, ask_first, last_asked: None });
         true
     }
@@ -94,23 +97,21 @@ impl Fetcher {
     /// The body is here (by whatever way), or not wanted any more.
     pub fn done(&mut self, identity: &Digest) -> bool {
         let Some(wanted) = self.wanted.remove(identity) else { return false };
-        self.due.remove(&wanted.due);
-        self.in_flight -= usize::from(wanted.asked > 0);
+        self.first.remove(&wanted.due);
+        self.again.remove(&wanted.due);
         true
     }
 
     /// A node answered that it does not have the body: ask the next one without waiting for the deadline.
     pub fn not_there(&mut self, now: Instant, identity: &Digest) {
-        // At most once per question, and not at once for ever: the retry time spreads repeated rounds.
-        if let Some(wanted) = self.wanted.get(identity)
-            && wanted.asked < 4
+        // Not at once for ever: after a round or two the retry time spreads what nobody seems to have.
+        if let Some(wanted) = self.wanted.get_mut(identity)
+            && (1..4).contains(&wanted.asked)
         {
-            let old = wanted.due;
-            self.due.remove(&old);
-            let due = self.schedule(now, *identity);
-            if let Some(wanted) = self.wanted.get_mut(identity) {
-                wanted.due = due;
-            }
+            self.again.remove(&wanted.due);
+            self.ticket += 1;
+            wanted.due = (now, self.ticket);
+            self.again.insert(wanted.due, *identity);
         }
     }
 
@@ -122,16 +123,15 @@ impl Fetcher {
     /// Nothing is wanted any more.
     pub fn clear(&mut self) {
         self.wanted.clear();
-        self.due.clear();
-        self.in_flight = 0;
+        self.first.clear();
+        self.again.clear();
     }
 
     /// When to call [`Fetcher::ask`].
     pub fn next_due(&self) -> Option<Instant> {
-        let ((at, _), identity) = self.due.first_key_value()?;
-        let is_retry = self.wanted.get(identity).is_some_and(|wanted| wanted.asked > 0);
-        // With all questions in flight a first question has to wait for an answer or a retry.
-        if self.in_flight >= self.limits.in_flight_max && !is_retry { None } else { Some(*at) }
+        let again = self.again.first_key_value().map(|((at, _), _)| *at);
+        let first = self.first.first_key_value().map(|((at, _), _)| *at).filter(|_| self.has_room());
+        again.into_iter().chain(first).min()
     }
 
     /// What to ask whom now, spread over `peers`.
@@ -142,35 +142,20 @@ impl Fetcher {
         }
         // One peer per round for all first questions: one Fetch and one answer instead of many.
         let offset = self.rng.random_range(0..peers.len());
-        while let Some(((at, ticket), identity)) = self.due.first_key_value().map(|(key, value)| (*key, *value)) {
-            if at > now {
-                break;
-            }
-            let Some(wanted) = self.wanted.get_mut(&identity) else {
-                self.due.remove(&(at, ticket));
-                continue;
-            };
-            if wanted.asked == 0 {
-                if self.in_flight >= self.limits.in_flight_max {
-                    break;
-                }
-                self.in_flight += 1;
-            }
+        while let Some(identity) = self.pop_due(now) {
+            let Some(wanted) = self.wanted.get_mut(&identity) else { continue };
             let peer = match wanted.ask_first.take() {
                 Some(peer) if peers.contains(&peer) => peer,
                 _ => next_peer(peers, offset, wanted.last_asked),
             };
             wanted.asked += 1;
             wanted.last_asked = Some(peer);
+            questions.entry(peer).or_default().push(FetchItem { index: wanted.index, identity });
             let retry = (self.limits.retry_min * 2u32.pow(wanted.asked.min(6) - 1)).min(self.limits.retry_max);
             let jitter = retry.mul_f64(self.rng.random_range(0.0..0.5));
-            let item = FetchItem { index: wanted.index, identity };
-            questions.entry(peer).or_default().push(item);
-            self.due.remove(&(at, ticket));
-            let due = self.schedule(now + retry + jitter, identity);
-            if let Some(wanted) = self.wanted.get_mut(&identity) {
-                wanted.due = due;
-            }
+            self.ticket += 1;
+            wanted.due = (now + retry + jitter, self.ticket);
+            self.again.insert(wanted.due, identity);
         }
         let fetches = questions.into_iter().flat_map(|(peer, items)| {
             let chunks: Vec<Vec<FetchItem>> = items.chunks(ITEMS_PER_FETCH).map(<[FetchItem]>::to_vec).collect();
@@ -189,10 +174,21 @@ impl Fetcher {
         self.wanted.is_empty()
     }
 
-    fn schedule(&mut self, at: Instant, identity: Digest) -> (Instant, u64) {
-        self.ticket += 1;
-        self.due.insert((at, self.ticket), identity);
-        (at, self.ticket)
+    /// Whether one more body may be asked for.
+    fn has_room(&self) -> bool {
+        self.again.len() < self.limits.in_flight_max
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<Digest> {
+        let is_due =
+            |queue: &BTreeMap<(Instant, u64), Digest>| queue.first_key_value().is_some_and(|((at, _), _)| *at <= now);
+        if is_due(&self.again) {
+            return self.again.pop_first().map(|(_, identity)| identity);
+        }
+        if self.has_room() && is_due(&self.first) {
+            return self.first.pop_first().map(|(_, identity)| identity);
+        }
+        None
     }
 }
 
@@ -247,7 +243,9 @@ mod tests {
         }
         let asked: usize = fetcher.ask(Instant::ZERO, &peers()).iter().map(|(_, fetch)| fetch.items.len()).sum();
         assert_eq!(asked, 2);
-        assert_eq!(fetcher.next_due(), None);
+        let retry = fetcher.next_due().expect("what is in flight is asked for again though another waits");
+        assert!(retry > Instant::ZERO);
+        assert!(!fetcher.ask(retry, &peers()).is_empty());
         fetcher.done(&Digest(1));
         assert_eq!(fetcher.next_due(), Some(Instant::ZERO));
         assert_eq!(fetcher.ask(Instant::ZERO, &peers()).len(), 1);

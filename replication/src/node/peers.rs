@@ -25,6 +25,11 @@ pub(super) fn reassembly_limits(config: &NodeConfig) -> ReassemblyLimits {
 impl Node {
     pub(super) fn receive_from_peer(&mut self, now: Instant, from: SocketAddrV4, packet: &[u8]) {
         self.counters.peer_packets_received += 1;
+        // Before anything of it is kept: strangers must not fill the table of messages in pieces.
+        if !self.addresses.values().any(|address| *address == from) {
+            self.counters.peer_messages_stranger += 1;
+            return;
+        }
         let message = match self.peer_packets.accept(now, from, packet) {
             Ok(Some(message)) if message.kind == MessageType::RaftMessage => message,
             Ok(None) => return,

@@ -123,15 +123,20 @@ impl Node {
         self.insert(now, head, body);
     }
 
-    /// A body that was asked for has come. On the leader it may be one that only a follower heard of.
+    /// A body that was asked for has come. On the leader it may be one that only a follower heard of, and is a request
+    /// like any other. On a follower an entry waits for it, so it is taken even if the set is full: what was asked for is
+    /// bounded by itself.
     pub(super) fn take_fetched(&mut self, now: Instant, head: RequestHead, body: Bytes) {
         if self.has_body(&head.identity) || self.is_known_plain(now, &head) {
             return;
         }
-        if let Some(leading) = &mut self.leading {
-            leading.by_hint.insert(head.identity);
+        match &mut self.leading {
+            Some(leading) => {
+                leading.by_hint.insert(head.identity);
+                self.insert(now, head, body);
+            }
+            None => self.unordered.put_back(now, head, body),
         }
-        self.insert(now, head, body);
     }
 
     /// A request that the log knows. Returns whether it is to be ordered again.
