@@ -195,6 +195,21 @@ impl Up {
         let directory = fresh_directory();
         let mut command = Command::new(program());
         command.arg("up").arg("--json").arg("--dir").arg(&directory).args(args);
+        Self::spawn(command, directory)
+    }
+
+    /// Starts a cluster without options, where `temporary` is the directory for temporary files.
+    #[track_caller]
+    pub fn start_in(temporary: &Path) -> Self {
+        // SAFETY: has no preconditions and cannot fail.
+        let uid = unsafe { libc::getuid() };
+        let mut command = Command::new(program());
+        command.args(["up", "--json"]).env("TMPDIR", temporary);
+        Self::spawn(command, temporary.join(format!("hovercraft-{uid}")))
+    }
+
+    #[track_caller]
+    fn spawn(mut command: Command, directory: PathBuf) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

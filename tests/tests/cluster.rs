@@ -1,6 +1,6 @@
 //! Clusters as a user has them: `up`, `kv`, `status`, kill -9.
 
-use system_tests::{Up, alive, counter, run, signal, until};
+use system_tests::{Up, alive, counter, fresh_directory, run, run_in, signal, until};
 
 /// Every command of `kv` against a cluster of `nodes` nodes.
 fn talk_to(nodes: &str) {
@@ -242,6 +242,30 @@ fn up_leaves_nothing_behind() {
 fn up_ended(up: Up) -> (Option<i32>, String) {
     let (ended, complaints) = up.ended();
     (ended.code(), complaints)
+}
+
+#[test]
+fn a_second_terminal_needs_no_options() {
+    let temporary = fresh_directory();
+    std::fs::create_dir(&temporary).expect("directory");
+    let up = Up::start_in(&temporary);
+    run_in(&temporary, ["kv", "set", "greeting", "hello"]).good();
+    assert_eq!(run_in(&temporary, ["kv", "get", "greeting"]).good(), "hello");
+    assert!(run_in(&temporary, ["status"]).good().contains("leader"));
+
+    // What `up` leaves when it is killed does not stand in the way of the next one.
+    signal(up.own_pid(), libc::SIGKILL);
+    let pids: Vec<u32> = up.ids().into_iter().map(|id| up.pid(id)).collect();
+    until("the nodes are gone", || !pids.iter().any(|&pid| alive(pid)));
+    let directory = up.directory.clone();
+    std::mem::forget(up);
+    assert!(directory.exists());
+    let up = Up::start_in(&temporary);
+    assert!(run_in(&temporary, ["kv", "get", "greeting"]).bad(1).contains("no value"), "a new cluster is empty");
+    signal(up.own_pid(), libc::SIGTERM);
+    assert_eq!(up_ended(up).0, Some(0));
+    assert_eq!(std::fs::read_dir(&temporary).expect("directory").count(), 0, "files are left");
+    std::fs::remove_dir(temporary).expect("tidy up");
 }
 
 #[test]

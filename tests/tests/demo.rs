@@ -61,6 +61,31 @@ fn passes_by_unicast_with_five_nodes() {
 }
 
 #[test]
+fn interrupted_it_leaves_nothing() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+
+    let temporary = fresh_directory();
+    std::fs::create_dir(&temporary).expect("directory");
+    let mut command = Command::new(system_tests::program());
+    command.args(["demo", "--seconds", "100"]).env("TMPDIR", &temporary).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let under_load = lines.by_ref().map_while(Result::ok).any(|line| line.contains("load:"));
+    assert!(under_load);
+    let cluster = std::fs::read_dir(&temporary).expect("directory").count();
+    assert_eq!(cluster, 1);
+    system_tests::signal(child.id(), libc::SIGINT);
+    _ = lines.count();
+    let mut complaints = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut complaints).expect("text");
+    assert_eq!(child.wait().expect("ends").code(), Some(1));
+    assert!(complaints.contains("interrupted"), "{complaints}");
+    assert_eq!(std::fs::read_dir(&temporary).expect("directory").count(), 0, "files are left");
+    std::fs::remove_dir(temporary).expect("tidy up");
+}
+
+#[test]
 fn wrong_use() {
     for args in [["demo", "--nodes", "2"], ["demo", "--mode", "unreplicated"], ["demo", "--drop", "100%"]] {
         assert!(!run(args).bad(2).is_empty());

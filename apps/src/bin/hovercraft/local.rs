@@ -69,10 +69,8 @@ impl LocalCluster {
         loop {
             self.expect_all_alive()?;
             let reports = self.ask(&ids);
-            if reports.len() == ids.len() {
-                if let Some(leader) = leader_of(&reports) {
-                    return Ok(Some(leader));
-                }
+            if let (Some(leader), true) = (leader_of(&reports), reports.len() == ids.len()) {
+                return Ok(Some(leader));
             }
             if clock.now() >= deadline {
                 let silent: Vec<_> =

@@ -179,10 +179,9 @@ fn report_dead(cluster: &mut LocalCluster) -> usize {
     for (id, pid, status) in dead {
         let note = local::majority_note(alive, cluster.nodes.len());
         tell(format_args!("node {id} (pid {pid}) {}; {note}", processes::describe(status)));
-        if status.code().is_some_and(|code| code != 0) {
-            if let Some(node) = cluster.node_mut(id) {
-                tell(node.last_words());
-            }
+        let failed = status.code().is_some_and(|code| code != 0);
+        if let (Some(node), true) = (cluster.node_mut(id), failed) {
+            tell(node.last_words());
         }
     }
     alive
