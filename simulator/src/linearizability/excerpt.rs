@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::Model;
+use super::search::Stuck;
 use crate::history::Operation;
 
 /// How many operations that returned before are shown.
@@ -14,14 +15,17 @@ pub(super) const STATES_MAX: usize = 4;
 /// How many bytes of an input, an output or a state are shown.
 const TEXT_MAX: usize = 160;
 
-/// Describes operation `at`, which cannot be executed in any of `states`.
-pub(super) fn around<M: Model>(operations: &[&Operation<M::Op, M::Ret>], at: usize, states: &[M::State]) -> String {
+/// Describes where a history gets stuck.
+pub(super) fn around<M: Model>(operations: &[&Operation<M::Op, M::Ret>], stuck: &Stuck<M::State>) -> String {
+    let &Stuck { at, ref because, ref states } = stuck;
     let culprit = operations[at];
     let end = culprit.ret.unwrap_or(culprit.call);
     let mut before = Vec::new();
     let mut concurrent = Vec::new();
     let mut unknown = Vec::new();
-    for (index, operation) in operations.iter().enumerate().filter(|&(index, _)| index != at) {
+    for (index, operation) in
+        operations.iter().enumerate().filter(|(index, _)| *index != at && !because.contains(index))
+    {
         match operation.ret {
             Some(ret) if ret < culprit.call => before.push(index),
             Some(_) if operation.call <= end => concurrent.push(index),
@@ -50,6 +54,7 @@ pub(super) fn around<M: Model>(operations: &[&Operation<M::Op, M::Ret>], at: usi
     list("at the same time:", &concurrent, CONCURRENT_MAX);
     list("never answered:", &unknown, CONCURRENT_MAX);
     list("no order explains:", &[at], 1);
+    list("together with:", because, CONCURRENT_MAX);
     if let Some(state) = states.first() {
         _ = write!(text, "reachable state just before: {}", shortened(state));
         for state in &states[1..] {
@@ -82,13 +87,13 @@ fn shortened(value: &impl std::fmt::Debug) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Register, read, unknown_write, write};
+    use super::super::tests::{Register, RegisterOperation, read, unknown_write, write};
     use super::*;
 
     #[test]
     fn reads_like_a_story() {
         let operations = [write(1, 0, 10), unknown_write(2, 5), write(3, 12, 30), read(9, 15, 20), read(3, 40, 50)];
-        let text = around::<Register>(&operations.iter().collect::<Vec<_>>(), 3, &[1, 2]);
+        let text = text(&operations, 3, &[], &[1, 2]);
         assert_eq!(
             text,
             "before:\n\
@@ -104,7 +109,26 @@ mod tests {
     }
 
     #[test]
+    fn a_contradiction_names_everybody() {
+        let operations = [write(1, 0, 10), write(2, 11, 12), read(1, 13, 20)];
+        let text = text(&operations, 2, &[0, 1], &[]);
+        assert_eq!(
+            text,
+            "no order explains:\n\
+             \x20 0.000000013s .. 0.000000020s client 0: None -> 1\n\
+             together with:\n\
+             \x20 0.000000000s .. 0.000000010s client 1: Some(1) -> 0\n\
+             \x20 0.000000011s .. 0.000000012s client 2: Some(2) -> 0\n"
+        );
+    }
+
+    #[test]
     fn long_texts_are_shortened() {
         assert_eq!(shortened(&"é".repeat(1000)).len(), TEXT_MAX - 1 + "...".len());
+    }
+
+    fn text(operations: &[RegisterOperation], at: usize, because: &[usize], states: &[u32]) -> String {
+        let stuck = Stuck { at, because: because.to_vec(), states: states.to_vec() };
+        around::<Register>(&operations.iter().collect::<Vec<_>>(), &stuck)
     }
 }

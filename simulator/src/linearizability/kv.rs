@@ -18,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::increments::Increment;
+use super::search::Stuck;
 use super::{Leaves, Model, Report, Undecided, Verdict, Violation, certificate, check_part, excerpt};
 use crate::history::{History, Operation};
 
@@ -151,7 +152,7 @@ pub fn check(history: &History<Op, Ret>, budget: u64) -> Report {
         explored: 0,
     };
     if let Some(at) = operations.iter().position(|operation| !has_possible_page(operation)) {
-        let excerpt = excerpt::around::<MapModel>(&operations, at, &[]);
+        let excerpt = excerpt::around::<MapModel>(&operations, &Stuck { at, because: Vec::new(), states: Vec::new() });
         report.verdict = Verdict::NotLinearizable(Violation { key: None, operations: operations.len(), excerpt });
         return report;
     }

@@ -8,7 +8,7 @@
 //! How to trust it:
 //! - A pass is never a matter of belief: the search hands back an order, and a separate few lines replay it against the
 //!   model and the clock before the verdict is given.
-//! - A failure means that the search tried everything. Property tests compare it with a search that really tries every
+//! - A failure means that the search tried everything, or that a few operations contradict each other. Property tests compare it with a search that really tries every
 //!   permutation.
 //! - Running out of budget is a verdict of its own ([`Verdict::Undecided`]), never a pass.
 
@@ -18,6 +18,8 @@ mod excerpt;
 pub mod increments;
 pub mod kv;
 mod search;
+mod timeline;
+mod zones;
 
 use std::fmt;
 use std::hash::Hash;
@@ -216,16 +218,16 @@ fn check_part<M: Model>(key: Option<&Bytes>, operations: &[&Operation<M::Op, M::
             order = found;
             Verdict::Linearizable
         }
-        search::Outcome::Stuck { at, states } => Verdict::NotLinearizable(Violation {
+        search::Outcome::Stuck(stuck) => Verdict::NotLinearizable(Violation {
             key: key.cloned(),
             operations: operations.len(),
-            excerpt: excerpt::around::<M>(operations, at, &states),
+            excerpt: excerpt::around::<M>(operations, &stuck),
         }),
-        search::Outcome::OutOfBudget { at, states } => Verdict::Undecided(Undecided {
+        search::Outcome::OutOfBudget(stuck) => Verdict::Undecided(Undecided {
             key: key.cloned(),
             operations: operations.len(),
             explored,
-            excerpt: excerpt::around::<M>(operations, at, &states),
+            excerpt: excerpt::around::<M>(operations, &stuck),
         }),
     };
     PartReport { verdict, explored, order }

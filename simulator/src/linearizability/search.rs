@@ -23,9 +23,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 
+use super::Model;
 use super::bits::Bits;
 use super::excerpt::STATES_MAX;
-use super::{Leaves, Model};
+use super::timeline::{Event, Item, NONE, Timeline};
+use super::zones;
 use crate::history::Operation;
 
 pub(super) struct Found<S> {
@@ -37,164 +39,32 @@ pub(super) struct Found<S> {
 pub(super) enum Outcome<S> {
     /// Indices of operations, in an order that explains everything. Unanswered ones that are not needed are missing.
     Order(Vec<usize>),
-    /// There is no order. No way leads past the return of operation `at`; before it, these states are reachable (some
-    /// of them; none if a state is not to blame).
-    Stuck { at: usize, states: Vec<S> },
-    /// Nothing is known. The search never got past the return of operation `at`.
-    OutOfBudget { at: usize, states: Vec<S> },
+    /// There is no order.
+    Stuck(Stuck<S>),
+    /// Nothing is known but how far the search got.
+    OutOfBudget(Stuck<S>),
+}
+
+/// Where there is no way on.
+pub(super) struct Stuck<S> {
+    /// The operation that has no place in the order.
+    pub(super) at: usize,
+    /// Others that leave it none, if that can be said.
+    pub(super) because: Vec<usize>,
+    /// Some of the states that are reachable up to there, if a state is to blame.
+    pub(super) states: Vec<S>,
 }
 
 pub(super) fn search<M: Model>(operations: &[&Operation<M::Op, M::Ret>], budget: u64) -> Found<M::State> {
     let timeline = Timeline::<M>::new(operations);
+    if let Some(zones::Contradiction { at, because }) = zones::contradiction(&timeline) {
+        let because = because.into_iter().map(|index| index as usize).collect();
+        let stuck = Stuck { at: at as usize, because, states: Vec::new() };
+        return Found { outcome: Outcome::Stuck(stuck), explored: 0 };
+    }
     let mut search = Search::new(&timeline);
     let outcome = search.run(budget);
     Found { outcome, explored: search.explored }
-}
-
-/// No operation.
-const NONE: u32 = u32::MAX;
-
-/// A history as a sequence of events.
-struct Timeline<'a, M: Model> {
-    items: Vec<Item<'a, M>>,
-    events: Vec<Event>,
-    /// Operations with unknown outcome, in the order of their invocation.
-    unknown: Vec<u32>,
-    /// For each of them the number (in `unknown`) of the latest earlier one with the same input, or `NONE`.
-    equal_before: Vec<u32>,
-    /// How many operations with an end are in flight at once, at most.
-    slots: usize,
-    /// States that some operation needs, numbered.
-    needed: HashMap<M::State, u32>,
-    /// By that number.
-    needs: Vec<Need>,
-    /// Operations that can lead to more than one state, by the order of their invocation.
-    wild: Vec<(u32, IsPossible<M>)>,
-}
-
-/// Whether an operation can lead to a state.
-type IsPossible<M> = fn(&<M as Model>::State) -> bool;
-
-/// When a state is needed, and when it can come about.
-#[derive(Clone, Default)]
-struct Need {
-    /// The last invocation of an operation that needs it, as an event.
-    last_needed: u32,
-    /// The last invocation of an operation that leads to it and to no other.
-    last_left: u32,
-    /// Unanswered operations that lead to it.
-    unknown: Vec<u32>,
-}
-
-/// An operation, as the search needs it.
-struct Item<'a, M: Model> {
-    op: &'a M::Op,
-    ret: Option<&'a M::Ret>,
-    /// The event of its invocation.
-    call: u32,
-    /// Its bit: among the operations in flight if it has an end, else its number in [`Timeline::unknown`].
-    bit: u32,
-    unknown: bool,
-    observes: bool,
-    overwrites: bool,
-    /// The number of the state that it needs, or `NONE`.
-    needs: u32,
-    /// The number of the one state that it can lead to, if anybody needs that, or `NONE`.
-    leaves: u32,
-}
-
-#[derive(Clone, Copy)]
-enum Event {
-    /// An operation that has an end is invoked.
-    Call(u32),
-    /// It must have been placed by now.
-    Return(u32),
-    /// An operation that need not ever be placed is invoked.
-    Offer,
-}
-
-impl<'a, M: Model> Timeline<'a, M> {
-    fn new(operations: &[&'a Operation<M::Op, M::Ret>]) -> Self {
-        assert!(operations.len() < NONE as usize / 2, "more operations than the search can number");
-        let mut items = Vec::with_capacity(operations.len());
-        // At one instant invocations come before returns: what happens at the same time is concurrent.
-        let mut points = Vec::with_capacity(2 * operations.len());
-        for (index, operation) in (0_u32..).zip(operations) {
-            let (op, ret) = (&operation.input, operation.output.as_ref());
-            let observes = M::observes_only(op, ret);
-            let overwrites = !observes && M::overwrites(op, ret);
-            let unknown = operation.ret.is_none();
-            let (needs, leaves) = (NONE, NONE);
-            items.push(Item { op, ret, call: 0, bit: 0, unknown, observes, overwrites, needs, leaves });
-            match operation.ret {
-                Some(end) => points.extend([(operation.call, false, index), (end, true, index)]),
-                // Nobody knows what it saw, and it changes nothing.
-                None if observes => {}
-                None => points.push((operation.call, false, index)),
-            }
-        }
-        points.sort_unstable();
-
-        let mut events = Vec::with_capacity(points.len());
-        let (mut unknown, mut equal_before, mut latest_equal) = (Vec::new(), Vec::new(), HashMap::new());
-        let (mut slots, mut free) = (0, Vec::new());
-        for (event, (_, returns, index)) in (0_u32..).zip(points) {
-            let item: &mut Item<'_, M> = &mut items[index as usize];
-            if returns {
-                free.push(item.bit);
-                events.push(Event::Return(index));
-                continue;
-            }
-            item.call = event;
-            if !item.unknown {
-                item.bit = free.pop().unwrap_or(slots);
-                slots = slots.max(item.bit + 1);
-                events.push(Event::Call(index));
-            } else {
-                item.bit = unknown.len() as u32;
-                unknown.push(index);
-                equal_before.push(latest_equal.insert(item.op, item.bit).unwrap_or(NONE));
-                events.push(Event::Offer);
-            }
-        }
-        let (needed, needs, wild) = (HashMap::new(), Vec::new(), Vec::new());
-        let mut timeline = Self { items, events, unknown, equal_before, slots: slots as usize, needed, needs, wild };
-        timeline.find_needs();
-        timeline
-    }
-
-    fn find_needs(&mut self) {
-        for item in &mut self.items {
-            if let Some(state) = item.ret.and_then(|ret| M::needs(item.op, ret)) {
-                let number = self.needs.len() as u32;
-                item.needs = *self.needed.entry(state).or_insert(number);
-                if item.needs == number {
-                    self.needs.push(Need::default());
-                }
-                let need = &mut self.needs[item.needs as usize];
-                need.last_needed = need.last_needed.max(item.call);
-            }
-        }
-        for (index, item) in (0_u32..).zip(&mut self.items) {
-            match M::leaves(item.op, item.ret) {
-                Leaves::Unchanged => {}
-                Leaves::Only(state) => {
-                    if let Some(&number) = self.needed.get(&state) {
-                        item.leaves = number;
-                        let need = &mut self.needs[number as usize];
-                        need.last_left = need.last_left.max(item.call);
-                        need.unknown.extend(item.unknown.then_some(index));
-                    }
-                }
-                Leaves::Among(is_possible) => self.wild.push((index, is_possible)),
-            }
-        }
-        self.wild.sort_unstable_by_key(|&(index, _)| self.items[index as usize].call);
-    }
-
-    fn item(&self, index: u32) -> &Item<'a, M> {
-        &self.items[index as usize]
-    }
 }
 
 /// What is in flight just before one event.
@@ -311,6 +181,8 @@ struct Search<'t, 'a, M: Model> {
     /// The latest event that could not be passed yet, and some states in front of it.
     deepest: u32,
     deepest_states: Vec<M::State>,
+    /// An operation that will need what the operation returning there would have had to destroy.
+    deepest_starved: Option<u32>,
 }
 
 /// At least one, usually exactly one.
@@ -330,6 +202,7 @@ impl<'t, 'a, M: Model> Search<'t, 'a, M> {
             explored: 0,
             deepest: 0,
             deepest_states: Vec::new(),
+            deepest_starved: None,
         }
     }
 
@@ -345,12 +218,10 @@ impl<'t, 'a, M: Model> Search<'t, 'a, M> {
                 }
             }
             let Some(frame) = frames.last_mut() else {
-                let (at, states) = self.stuck();
-                return Outcome::Stuck { at, states };
+                return Outcome::Stuck(self.stuck());
             };
             if self.explored > budget {
-                let (at, states) = self.stuck();
-                return Outcome::OutOfBudget { at, states };
+                return Outcome::OutOfBudget(self.stuck());
             }
             self.cursor.move_to(frame.event, self.timeline);
             let Some(node) = frame.nodes.front() else {
@@ -418,14 +289,14 @@ impl<'t, 'a, M: Model> Search<'t, 'a, M> {
     fn expand(&mut self, awaited: u32, node: &Node<M::State>, nodes: &mut VecDeque<Node<M::State>>) {
         let timeline = self.timeline;
         let may_follow = |item: &Item<'_, M>| !item.overwrites || node.merit.freedom != Freedom::Unseen;
-        for bit in 0..self.cursor.in_flight.len() {
-            let index = self.cursor.in_flight[bit];
-            if index == NONE || index == awaited || node.placed.contains(bit as u32) {
-                continue;
-            }
+        let candidates = self.cursor.in_flight.iter().filter(|&&index| index != NONE && index != awaited);
+        let mut candidates: Vec<u32> = candidates.copied().collect();
+        // What returns first was more likely executed first.
+        candidates.sort_unstable_by_key(|&index| timeline.item(index).end);
+        for index in candidates {
             let item = timeline.item(index);
             // What only observes is placed as soon as it is legal; if it has not been, it is not.
-            if item.observes || !may_follow(item) {
+            if item.observes || node.placed.contains(item.bit) || !may_follow(item) {
                 continue;
             }
             if let Some(mut child) = self.place(index, node)
@@ -513,11 +384,19 @@ impl<'t, 'a, M: Model> Search<'t, 'a, M> {
     }
 
     /// Whether somebody needs a state, which is not the current one, and nobody can bring it about any more.
-    fn is_starved(&self, number: u32, state: &M::State, node: &Node<M::State>) -> bool {
+    fn is_starved(&mut self, number: u32, state: &M::State, node: &Node<M::State>) -> bool {
+        let starved = self.starved(number, state, node);
+        if self.cursor.event == self.deepest && self.deepest_starved.is_none() {
+            self.deepest_starved = starved;
+        }
+        starved.is_some()
+    }
+
+    fn starved(&self, number: u32, state: &M::State, node: &Node<M::State>) -> Option<u32> {
         let (timeline, event) = (self.timeline, self.cursor.event);
         let need = &timeline.needs[number as usize];
         if need.last_left >= event {
-            return false;
+            return None;
         }
         let is_open = |item: &Item<'_, M>| {
             if item.unknown {
@@ -531,14 +410,18 @@ impl<'t, 'a, M: Model> Search<'t, 'a, M> {
             }
         };
         let in_flight = || {
-            let in_flight = self.cursor.in_flight.iter().filter(|&&index| index != NONE);
-            in_flight.map(|&index| timeline.item(index)).filter(|&item| is_open(item))
+            let in_flight = self.cursor.in_flight.iter().copied().filter(|&index| index != NONE);
+            in_flight.map(|index| (index, timeline.item(index))).filter(|(_, item)| is_open(item))
         };
-        let is_needed = need.last_needed >= event || in_flight().any(|item| item.needs == number);
-        is_needed
-            && !in_flight().any(|item| item.leaves == number)
-            && !need.unknown.iter().any(|&index| is_open(timeline.item(index)))
-            && !timeline.wild.iter().any(|&(index, is_possible)| is_possible(state) && is_open(timeline.item(index)))
+        let later = match timeline.events[need.last_needed as usize] {
+            Event::Call(index) if need.last_needed >= event => Some(index),
+            _ => None,
+        };
+        let needed = later.or_else(|| in_flight().find(|(_, item)| item.needs == number).map(|(index, _)| index))?;
+        let can_come = in_flight().any(|(_, item)| item.leaves == number)
+            || need.unknown.iter().any(|&index| is_open(timeline.item(index)))
+            || timeline.wild.iter().any(|&(index, is_possible)| is_possible(state) && is_open(timeline.item(index)));
+        (!can_come).then_some(needed)
     }
 
     fn is_legal(&self, item: &Item<'_, M>, state: &M::State) -> bool {
@@ -586,6 +469,7 @@ impl<'t, 'a, M: Model> Search<'t, 'a, M> {
         if event > self.deepest {
             self.deepest = event;
             self.deepest_states.clear();
+            self.deepest_starved = None;
         }
         let room = event == self.deepest && self.deepest_states.len() < STATES_MAX;
         if room && !self.deepest_states.contains(state) {
@@ -593,12 +477,16 @@ impl<'t, 'a, M: Model> Search<'t, 'a, M> {
         }
     }
 
-    fn stuck(&mut self) -> (usize, Vec<M::State>) {
-        let at = match self.timeline.events.get(self.deepest as usize) {
+    fn stuck(&mut self) -> Stuck<M::State> {
+        let awaited = match self.timeline.events.get(self.deepest as usize) {
             Some(&(Event::Call(index) | Event::Return(index))) => index as usize,
             Some(Event::Offer) | None => 0,
         };
-        (at, mem::take(&mut self.deepest_states))
+        let states = mem::take(&mut self.deepest_states);
+        match self.deepest_starved {
+            Some(starved) => Stuck { at: starved as usize, because: vec![awaited], states },
+            None => Stuck { at: awaited, because: Vec::new(), states },
+        }
     }
 
     /// The order that ends with `trace`.

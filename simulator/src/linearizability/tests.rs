@@ -41,7 +41,7 @@ impl Model for Register {
     }
 }
 
-type RegisterOperation = Operation<Option<u32>, u32>;
+pub(super) type RegisterOperation = Operation<Option<u32>, u32>;
 
 pub(super) fn write(value: u32, call: u64, ret: u64) -> RegisterOperation {
     Operation { ret: Some(at(ret)), output: Some(0), ..unknown_write(value, call) }
@@ -164,12 +164,33 @@ fn a_report_counts() {
 
 #[test]
 fn a_failure_names_the_operation() {
-    let Verdict::NotLinearizable(violation) = verdict([write(1, 0, 1), read(1, 2, 3), read(7, 4, 5), read(1, 6, 7)])
-    else {
-        panic!("7 was never written")
-    };
-    assert!(violation.excerpt.contains("no order explains:\n  0.000000004s .. 0.000000005s client 0: None -> 7\n"));
-    assert!(violation.excerpt.contains("reachable state just before: 1\n"), "{}", violation.excerpt);
+    // Written twice, so that it takes a search to see that it did not come back.
+    let operations = [write(7, 0, 1), write(7, 0, 1), write(1, 2, 3), read(7, 4, 5)];
+    let Verdict::NotLinearizable(violation) = verdict(operations) else { panic!("7 was gone") };
+    assert_eq!(
+        violation.excerpt,
+        "before:\n\
+         \x20 0.000000000s .. 0.000000001s client 7: Some(7) -> 0\n\
+         \x20 0.000000000s .. 0.000000001s client 7: Some(7) -> 0\n\
+         no order explains:\n\
+         \x20 0.000000004s .. 0.000000005s client 0: None -> 7\n\
+         together with:\n\
+         \x20 0.000000002s .. 0.000000003s client 1: Some(1) -> 0\n\
+         reachable state just before: 7\n"
+    );
+    // Two that need the same state, which only one of them can have.
+    let swap =
+        |client, new| Operation { client, call: at(0), ret: Some(at(9)), input: BusyOp::Swap(0, new), output: Some(1) };
+    let verdict = check::<Busy>(&[swap(1, 1), swap(2, 2)].into_iter().collect(), BUDGET_DEFAULT).verdict;
+    let Verdict::NotLinearizable(violation) = verdict else { panic!("lost update") };
+    assert_eq!(
+        violation.excerpt,
+        "no order explains:\n\
+         \x20 0.000000000s .. 0.000000009s client 2: Swap(0, 2) -> 1\n\
+         together with:\n\
+         \x20 0.000000000s .. 0.000000009s client 1: Swap(0, 1) -> 1\n\
+         reachable state just before: 0\n"
+    );
 }
 
 /// A register with everything that a model can have: blind writes, reads, failed and successful comparisons, sums.
