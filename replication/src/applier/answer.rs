@@ -34,8 +34,8 @@ impl Answer<'_> {
 
     /// Sends it to the client of `request`.
     ///
-    /// A client without a session gets the format of the C implementation, which has no place for a status: anything
-    /// but success is a DROP there, which promises nothing (protocol.md §9).
+    /// A client without a session gets the format of the C implementation, which has no place for a status. It is told
+    /// nothing but success: it would take a DROP of its only copy for "certainly not executed" (protocol.md §9).
     pub(super) fn send(
         &self,
         request: &RequestHead,
@@ -44,7 +44,10 @@ impl Answer<'_> {
         send: &mut dyn FnMut(SocketAddrV4, Bytes),
     ) {
         let extensions = match (request.session, self.status) {
-            (None, Some(_)) => return drop_request(request, counters, send),
+            (None, Some(_)) => {
+                counters.answers_withheld += 1;
+                return;
+            }
             (None, None) => Extensions::default(),
             (Some(_), status) => {
                 Extensions { session: request.session, entry_index: self.index, status, ..Extensions::default() }

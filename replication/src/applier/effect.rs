@@ -65,6 +65,8 @@ pub struct ApplierCounters {
     pub replies_sent: u64,
     /// DROPs sent in place of an answer.
     pub drops_sent: u64,
+    /// Answers that only a client with a session could have read.
+    pub answers_withheld: u64,
 }
 
 impl ApplierCounters {

@@ -261,9 +261,9 @@ fn reply_max() {
     let (_, packets) = group.apply(group.request(1, Some((session, 3, 1)), "read long 101"));
     assert_eq!(only(packets).extensions.status, Some(ReplyStatus::ServiceError));
     let (_, packets) = group.apply(group.request(1, None, "long 101"));
-    assert_eq!(only(packets).kind, MessageType::Drop, "no other word in the C implementation's language");
+    assert!(packets.is_empty(), "a DROP would say that it was not executed");
     assert_eq!(group.nodes[0].counters().replies_too_long, 3);
-    assert_eq!(group.nodes[0].counters().drops_sent, 1);
+    assert_eq!(group.nodes[0].counters().answers_withheld, 1);
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn a_panic_in_query_is_an_error_reply() {
     assert_eq!(answer.extensions.status, Some(ReplyStatus::ServiceError));
     assert_eq!(answer.body, b"the service panicked: asked for: read panic");
     let (_, packets) = group.apply(group.request(2, None, "read panic"));
-    assert_eq!(only(packets).kind, MessageType::Drop);
+    assert!(packets.is_empty(), "no word for it in the C implementation's language");
     // And life goes on.
     assert_eq!(only(group.apply(group.request(2, None, "read")).1).body, b"");
     assert_eq!(group.nodes[1].counters().query_panics, 2);
@@ -357,7 +357,7 @@ fn an_entry_can_be_skipped() {
     group.apply(group.request(1, Some((session, 2, 2)), "append x"));
     let (effects, packets) = group.apply(group.request(1, None, "append y"));
     assert_eq!(effects, [Effect::Skipped; 2]);
-    assert_eq!(only(packets).kind, MessageType::Drop);
+    assert!(packets.is_empty(), "no word for it in the C implementation's language");
     assert_eq!(group.nodes[0].service().text, "x");
 }
 

@@ -655,7 +655,7 @@ impl Leading {
 
 fn remember_plain(plain: &mut PlainMemory, now: Instant, head: &RequestHead) {
     let nobody = head.client.port() == 0;
-    if !nobody && (head.session.is_none() || head.opens_session()) {
+    if !nobody && head.session.is_none() {
         plain.remember(now, head.client, head.identity);
     }
 }

@@ -99,24 +99,24 @@ impl Node {
     }
 
     fn take_request(&mut self, now: Instant, head: RequestHead, body: Bytes) {
-        if self.unordered.contains(&head.identity) {
-            self.counters.requests_duplicate += 1;
-            return;
+        if let Some(waiting) = self.unordered.get(&head.identity) {
+            if now.since(waiting.at) < self.config.timing.order_age_max {
+                self.counters.requests_duplicate += 1;
+                return;
+            }
+            // Too old to be ordered, but its client still wants it: this copy takes its place.
+            self.unordered.take(&head.identity);
         }
         // A plain request is a copy for as long as the leader remembers it, and then a new one with the same bytes,
         // however long the log goes back.
-        let plain = head.session.is_none();
-        if plain && self.leading.is_some() {
+        if head.session.is_none() && self.leading.is_some() {
             if self.is_known_plain(now, &head) {
                 self.counters.requests_duplicate += 1;
                 return;
             }
-        } else if let Some(index) = self.consensus.log().find(&head.identity) {
-            if !self.take_retransmission(&head, index) {
-                return;
-            }
-        } else if self.is_known_plain(now, &head) {
-            self.counters.requests_duplicate += 1;
+        } else if let Some(index) = self.consensus.log().find(&head.identity)
+            && !self.take_retransmission(&head, index)
+        {
             return;
         }
         self.counters.requests_received += 1;
@@ -221,7 +221,14 @@ impl Node {
     }
 
     /// Turns a request away: with a reason if the client can read one, else by DROP, which means "not accepted now".
+    ///
+    /// A plain client takes a DROP of its only copy for "certainly not executed". Of a request that came to a whole
+    /// group that is true only if every node refuses it, as one that is too long; otherwise a follower may have it, and
+    /// the next leader order it, so that client is left to its timeout.
     pub(super) fn refuse_request(&mut self, head: &RequestHead, status: Option<ReplyStatus>) {
+        if status.is_none() && head.session.is_none() && self.config.mode != Mode::Unreplicated {
+            return;
+        }
         match (status, head.session) {
             (Some(status), Some(session)) => {
                 let extensions = Extensions { session: Some(session), status: Some(status), ..Extensions::default() };

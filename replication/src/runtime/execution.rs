@@ -58,7 +58,7 @@ impl Report {
     }
 }
 
-fn counters(counters: &ApplierCounters) -> [(&'static str, u64); 16] {
+fn counters(counters: &ApplierCounters) -> [(&'static str, u64); 17] {
     let ApplierCounters {
         writes_applied,
         queries,
@@ -76,6 +76,7 @@ fn counters(counters: &ApplierCounters) -> [(&'static str, u64); 16] {
         replies_gone,
         replies_sent,
         drops_sent,
+        answers_withheld,
     } = *counters;
     [
         ("writes_applied", writes_applied),
@@ -94,6 +95,7 @@ fn counters(counters: &ApplierCounters) -> [(&'static str, u64); 16] {
         ("replies_gone", replies_gone),
         ("replies_sent", replies_sent),
         ("drops_sent", drops_sent),
+        ("answers_withheld", answers_withheld),
     ]
 }
 
