@@ -80,8 +80,9 @@ impl UnorderedSet {
         Ok(self.stays)
     }
 
-    /// Returns a request that was ordered by an entry which another leader replaced, as old as it was (§7.3). These are
-    /// older than anything that waits, and there is always room: the log held them a moment ago.
+    /// Takes a request that an entry has named or is about to name, whatever the bounds: one whose entry another leader
+    /// has replaced, as old as it was (§7.3), or a fetched body that an entry waits for. How many there can be is
+    /// bounded elsewhere: by the window, and by the Appends that may be held back.
     pub fn put_back(&mut self, at: Instant, head: RequestHead, body: Bytes) {
         if self.waiting.contains_key(&head.identity) {
             return;
