@@ -15,6 +15,10 @@ fn talk_to(nodes: &str) {
     let refused = up.kv(&["cas", "greeting", "hello", "moin"]);
     assert!(refused.bad(1).contains("good day"), "{refused:?}");
 
+    assert!(up.kv(&["cas", "--absent", "greeting", "hello"]).bad(1).contains("good day"));
+    up.kv(&["cas", "--absent", "farewell", "bye"]).good();
+    assert_eq!(up.kv(&["get", "farewell"]).good(), "bye");
+
     assert_eq!(up.kv(&["incr", "visits"]).good(), "1");
     assert_eq!(up.kv(&["incr", "visits", "41"]).good(), "42");
 

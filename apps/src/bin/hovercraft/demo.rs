@@ -94,7 +94,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     story.tell(format_args!("ready: n{leader} leads"));
 
     let mut run = match Run::under_load(args, &mut cluster, &events, &story) {
-        Ok(run) => run,
+        Ok(Some(run)) => run,
+        Ok(None) => return Err(interrupted()),
         Err(failure) => return Err(keep_logs(args, &cluster, failure)),
     };
     let mut report = run.examine(args, &mut cluster, &story)?;
@@ -148,8 +149,13 @@ struct Run {
 }
 
 impl Run {
-    /// Puts load on the cluster and kills its leader halfway.
-    fn under_load(args: &Args, cluster: &mut LocalCluster, events: &Events, story: &Story) -> Result<Self, Failure> {
+    /// Puts load on the cluster and kills its leader halfway. `None` if this program shall end.
+    fn under_load(
+        args: &Args,
+        cluster: &mut LocalCluster,
+        events: &Events,
+        story: &Story,
+    ) -> Result<Option<Self>, Failure> {
         let clock = Clock::new();
         let start = clock.now();
         let shared = Shared::new(clock, start, start + Duration::from_secs(args.seconds.into()));
@@ -165,7 +171,7 @@ impl Run {
             };
             let clients: Vec<_> = (1..=u64::from(args.clients)).map(client).collect();
             let act = kill_the_leader(&shared, cluster, events, story);
-            if act.is_err() {
+            if !matches!(act, Ok(Some(_))) {
                 shared.give_up();
             }
             let recordings: Vec<Result<Recording, Failure>> = clients
@@ -174,7 +180,7 @@ impl Run {
                 .collect();
             (recordings, act)
         });
-        let (victim, killed, dead) = act?;
+        let Some((victim, killed, dead)) = act? else { return Ok(None) };
         let mut run = Self {
             shared,
             options,
@@ -195,7 +201,7 @@ impl Run {
                 *run.replies.entry(from).or_default() += count;
             }
         }
-        Ok(run)
+        Ok(Some(run))
     }
 
     /// Reads everything once more and judges.
@@ -232,6 +238,7 @@ impl Run {
             operations: answered,
             unknown,
             throughput_ops_s,
+            held_back: self.shared.held_back.load(Ordering::Relaxed),
             p50_us: latency_us.value_at_quantile(0.5),
             p99_us: latency_us.value_at_quantile(0.99),
             max_us: latency_us.max(),
@@ -254,17 +261,17 @@ impl Run {
 }
 
 /// Waits for the middle of the load, kills the leader, and waits until there is service again. Returns who it was, when
-/// the signal was sent, and when the process was gone.
+/// the signal was sent, and when the process was gone; `None` if this program shall end.
 fn kill_the_leader(
     shared: &Shared,
     cluster: &mut LocalCluster,
     events: &Events,
     story: &Story,
-) -> Result<(u16, Instant, Instant), Failure> {
+) -> Result<Option<(u16, Instant, Instant)>, Failure> {
     let clock = shared.clock;
     let middle = shared.start + shared.end.since(shared.start) * 2 / 5;
     if local::wait_until(events, clock, middle, || false) {
-        return Err(interrupted());
+        return Ok(None);
     }
     let answered = shared.answered.load(Ordering::Relaxed);
     story.tell(format_args!("{} operations answered so far", grouped(answered)));
@@ -287,7 +294,7 @@ fn kill_the_leader(
     shared.leader_is_dead(dead);
     story.tell(format_args!("kill -9: leader n{victim} (pid {}) is dead", node.pid()));
     if local::wait_until(events, clock, dead + RECOVERY_PATIENCE, || shared.back().is_some()) {
-        return Err(interrupted());
+        return Ok(None);
     }
     match shared.back() {
         Some(back) => {
@@ -296,9 +303,9 @@ fn kill_the_leader(
         None => story.tell(format_args!("no service {RECOVERY_PATIENCE:?} after the kill")),
     }
     if local::wait_until(events, clock, shared.end, || false) {
-        return Err(interrupted());
+        return Ok(None);
     }
-    Ok((victim, killed, dead))
+    Ok(Some((victim, killed, dead)))
 }
 
 fn summarize(report: &Report, story: &Story) {
@@ -311,8 +318,17 @@ fn summarize(report: &Report, story: &Story) {
         grouped(report.operations),
         report.unknown
     ));
-    story.plain(format_args!("throughput       {} operations/s, the crash included", grouped(report.throughput_ops_s)));
-    story.plain(format_args!("latency          p50 {} µs, p99 {} µs", grouped(report.p50_us), grouped(report.p99_us)));
+    let note = if report.held_back { " (clients slowed down to keep the history checkable)" } else { "" };
+    story.plain(format_args!(
+        "throughput       {} operations/s, the crash included{note}",
+        grouped(report.throughput_ops_s)
+    ));
+    story.plain(format_args!(
+        "latency          p50 {} µs, p99 {} µs, longest {} µs",
+        grouped(report.p50_us),
+        grouped(report.p99_us),
+        grouped(report.max_us)
+    ));
     story.plain(format_args!("failover         {:.1} ms without an answer", report.failover_ms));
     story.plain(format_args!("replies          {} (n{} was killed)", replies.join(", "), report.killed));
     if report.drop > 0.0 {

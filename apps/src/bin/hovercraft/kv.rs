@@ -31,8 +31,8 @@ use crate::place::find_config;
         hovercraft kv cas --absent greeting hello      only if there is none\n  \
         hovercraft kv incr visits\n  \
         hovercraft kv scan --prefix gr\n  \
-        hovercraft kv set photo - < photo.jpg\n  \
-        hovercraft kv get photo > copy.jpg")]
+        hovercraft kv set icon - < icon.png\n  \
+        hovercraft kv get icon > copy.png")]
 pub(crate) struct Args {
     /// The cluster's configuration [default: that of the cluster `hovercraft up` runs].
     #[arg(long, value_name = "FILE", global = true)]

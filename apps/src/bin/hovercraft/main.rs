@@ -22,7 +22,6 @@ use output::Failure;
 #[command(
     name = "hovercraft",
     version,
-    max_term_width = 100,
     after_help = "Examples:\n  \
         hovercraft demo                      show that nothing acknowledged is lost when the leader dies\n  \
         hovercraft up                        a cluster of 3 nodes on this machine, until Ctrl-C\n  \

@@ -26,7 +26,7 @@ use crate::processes::{self, Event, Events, NodeProcess};
         hovercraft up --dir /tmp/second            a second cluster; talk to it with\n  \
         hovercraft kv --config /tmp/second/default.toml get key")]
 pub(crate) struct Args {
-    /// How many nodes: 3 survive one failure, 5 two, 7 three, 9 four.
+    /// How many nodes: 3 survive one failure, 5 two, 7 three, 9 four [default: 3].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: Option<u16>,
     /// How requests become replicated [default: hovercraft; unreplicated for one node].

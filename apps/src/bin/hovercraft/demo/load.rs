@@ -27,7 +27,7 @@ const COUNTERS: usize = 4;
 /// quickly.
 const OPERATIONS_PER_KEY: u64 = 1000;
 /// Operations of the whole run: beyond that, clients slow down. Bounds the memory for the history.
-const OPERATIONS_MAX: u64 = 600_000;
+const OPERATIONS_MAX: u64 = 1_000_000;
 /// How long a client waits for something to happen before it looks at the clock.
 const PACE: Duration = Duration::from_millis(2);
 
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) start: Instant,
     pub(crate) end: Instant,
+    /// Whether clients had to slow down for [`OPERATIONS_MAX`].
+    pub(crate) held_back: AtomicBool,
     /// Whether nobody wants to know any more.
     given_up: AtomicBool,
     registers: [AtomicU64; REGISTERS],
@@ -57,6 +59,7 @@ impl Shared {
             clock,
             start,
             end,
+            held_back: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             registers: Default::default(),
             counters: Default::default(),
@@ -102,7 +105,11 @@ impl Shared {
     /// Whether the load is ahead of what the history may hold.
     fn ahead(&self, now: Instant) -> bool {
         let share = now.since(self.start).as_secs_f64() / self.end.since(self.start).as_secs_f64().max(1e-9);
-        self.submitted.load(Ordering::Relaxed) as f64 > OPERATIONS_MAX as f64 * share.max(0.05)
+        let ahead = self.submitted.load(Ordering::Relaxed) as f64 > OPERATIONS_MAX as f64 * share.max(0.05);
+        if ahead {
+            self.held_back.store(true, Ordering::Relaxed);
+        }
+        ahead
     }
 }
 

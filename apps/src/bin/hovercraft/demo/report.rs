@@ -37,6 +37,9 @@ pub(crate) struct Report {
     pub unknown: u64,
     /// Operations per second over the whole load, the crash included.
     pub throughput_ops_s: u64,
+    /// Whether the clients slowed down to keep the history at a size that can be checked: then the throughput is theirs
+    /// and not the cluster's.
+    pub held_back: bool,
     /// Median time from submission to completion.
     pub p50_us: u64,
     /// 99 of 100 took at most so long.
