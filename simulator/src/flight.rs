@@ -1,7 +1,9 @@
 //! A datagram on its way, described for rules that lose some.
 
+use std::fmt;
+
 use bytes::Bytes;
-use hovercraft::message::Message;
+use hovercraft::message::{Envelope, Message};
 use r2p2::Instant;
 use r2p2::server::Via;
 use r2p2::wire::{Header, MessageType, Packet};
@@ -15,6 +17,16 @@ pub enum Party {
     Client(usize),
     /// An address of the test's own.
     Raw,
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(id) => write!(f, "n{id}"),
+            Self::Client(number) => write!(f, "c{number}"),
+            Self::Raw => write!(f, "raw"),
+        }
+    }
 }
 
 /// A datagram on its way to one receiver.
@@ -38,13 +50,18 @@ pub struct Flight<'a> {
 impl Flight<'_> {
     /// The internal message in it, if it is a whole one.
     pub fn message(&self) -> Option<Message> {
-        let packet = Packet::new_checked(&self.packet[..]).ok()?;
-        let header = Header::parse(&packet).ok()?;
-        let body = self.packet.slice_ref(packet.payload());
-        (header.kind == MessageType::RaftMessage && header.first && header.last)
-            .then(|| Message::parse(&body).ok().map(|(_, message)| message))
-            .flatten()
+        message(self.packet).map(|(_, message)| message)
     }
+}
+
+/// The internal message in a datagram, if it is a whole one.
+pub(crate) fn message(datagram: &Bytes) -> Option<(Envelope, Message)> {
+    let packet = Packet::new_checked(&datagram[..]).ok()?;
+    let header = Header::parse(&packet).ok()?;
+    let body = datagram.slice_ref(packet.payload());
+    (header.kind == MessageType::RaftMessage && header.first && header.last)
+        .then(|| Message::parse(&body).ok())
+        .flatten()
 }
 
 pub(crate) fn describe<'a>(at: Instant, from: Party, to: Party, via: Via, packet: &'a Bytes) -> Flight<'a> {
@@ -62,7 +79,7 @@ pub(crate) fn describe<'a>(at: Instant, from: Party, to: Party, via: Via, packet
 }
 
 /// The kind of an internal message, read from the one byte that says so: most rules need no more.
-fn internal(packet: &Bytes) -> &'static str {
+pub(crate) fn internal(packet: &Bytes) -> &'static str {
     let Ok(view) = Packet::new_checked(&packet[..]) else { return "garbage" };
     match view.payload().get(1) {
         Some(1) => "append",

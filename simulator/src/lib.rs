@@ -3,11 +3,11 @@
 //! [`World`] runs the real cores in virtual time under one seed; [`history`] and [`linearizability`] say whether what
 //! clients saw could have come from a correct system. Nothing here reads a clock or draws randomness of its own.
 
+pub mod checkers;
 pub mod flight;
 pub mod history;
 pub mod linearizability;
 pub mod registers;
-mod safety;
 pub mod world;
 
 pub use flight::{Flight, Party};

@@ -2,22 +2,23 @@
 //! decides everything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hovercraft::applier::{Applier, ApplierConfig};
+use hovercraft::applier::{Applier, ApplierConfig, Work};
 use hovercraft::consensus::Role;
 use hovercraft::node::StopReason;
 use hovercraft::{Destination, Incarnation, MemberId, Node, NodeConfig, NodeId, Output, Service, Voter};
 use r2p2::Instant;
-use r2p2::client::{Client, ClientConfig, ClientOutput, Completion, Kind, Target, Ticket};
+use r2p2::client::{Client, ClientConfig, ClientOutput, Completion, Kind, SubmitError, Target, Ticket};
 use r2p2::server::Via;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::flight::{Flight, Party, describe};
-use crate::safety::Safety;
+use crate::checkers::{Checkers, Violation};
+use crate::flight::{Flight, Party, describe, internal, message};
 
 /// How the network behaves.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -30,11 +31,21 @@ pub struct NetworkConfig {
     pub loss: f64,
     /// Share of datagrams that arrive twice.
     pub duplicate: f64,
+    /// Share of datagrams of which one bit is flipped, where the protocol has to notice: the marks of the header, or,
+    /// in what is fetched, whatever follows the envelope. UDP's checksum stands in front of everything else, and no
+    /// protocol without authentication survives a changed request.
+    pub corrupt: f64,
 }
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self { latency: Duration::from_micros(10), jitter: Duration::from_micros(10), loss: 0.0, duplicate: 0.0 }
+        Self {
+            latency: Duration::from_micros(10),
+            jitter: Duration::from_micros(10),
+            loss: 0.0,
+            duplicate: 0.0,
+            corrupt: 0.0,
+        }
     }
 }
 
@@ -53,6 +64,69 @@ pub struct WorldConfig {
     pub node: NodeConfig,
     /// What all clients have in common.
     pub client: ClientConfig,
+    /// Whether a violated invariant ends the run ([`World::violation`]) rather than panics.
+    pub collect: bool,
+}
+
+/// What was done to a world.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Faults {
+    /// Datagrams lost by chance.
+    pub lost: u64,
+    /// Datagrams lost by a rule or a partition.
+    pub cut: u64,
+    /// Datagrams that arrived twice.
+    pub duplicated: u64,
+    /// Datagrams with a flipped bit.
+    pub corrupted: u64,
+    /// Nodes killed.
+    pub kills: u64,
+    /// Nodes paused.
+    pub pauses: u64,
+}
+
+/// Something that happened, for whoever looks for the reason of what happened next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Happening {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // The fields are those of a flight, or a node's id.
+pub enum What {
+    /// A datagram arrives.
+    Delivered { from: Party, to: Party, what: &'static str, len: usize },
+    /// A datagram is lost by chance.
+    Lost { from: Party, to: Party, what: &'static str, len: usize },
+    /// A datagram is lost by a rule or a partition.
+    Cut { from: Party, to: Party, what: &'static str, len: usize },
+    /// A node is killed.
+    Killed(u16),
+    /// A node stops by itself.
+    Stopped(u16),
+    /// A node is paused.
+    Paused(u16),
+    /// A node goes on.
+    Resumed(u16),
+}
+
+impl fmt::Display for Happening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>14.6} ms  ", self.at.as_nanos() as f64 / 1e6)?;
+        match self.what {
+            What::Delivered { from, to, what, len } => write!(f, "{from} -> {to}  {what} ({len} B)"),
+            What::Lost { from, to, what, len } => write!(f, "{from} -x {to}  {what} ({len} B) lost"),
+            What::Cut { from, to, what, len } => write!(f, "{from} -| {to}  {what} ({len} B) cut off"),
+            What::Killed(id) => write!(f, "n{id} is killed"),
+            What::Stopped(id) => write!(f, "n{id} stops"),
+            What::Paused(id) => write!(f, "n{id} is paused"),
+            What::Resumed(id) => write!(f, "n{id} goes on"),
+        }
+    }
 }
 
 impl WorldConfig {
@@ -69,6 +143,7 @@ impl WorldConfig {
             network: NetworkConfig::default(),
             node: NodeConfig::new(member(1), Vec::new()),
             client,
+            collect: false,
         }
     }
 }
@@ -90,7 +165,10 @@ pub struct World<S: Service> {
     rules: Vec<(u64, Rule)>,
     blocked: BTreeSet<(Party, Party)>,
     next_rule: u64,
-    safety: Safety,
+    checkers: Checkers,
+    violation: Option<Violation>,
+    faults: Faults,
+    recent: VecDeque<Happening>,
     delivered: u64,
     lost: u64,
     /// A running hash of everything delivered: equal traces, equal hashes.
@@ -131,6 +209,9 @@ struct ClientHost {
 /// Most datagrams that wait in a paused host's sockets.
 const PAUSED_DATAGRAMS_MAX: usize = 4096;
 
+/// Most happenings that are remembered.
+const RECENT_MAX: usize = 64;
+
 /// More events than this at one instant are a core that asks to be woken for ever.
 const EVENTS_PER_INSTANT_MAX: u64 = 100_000;
 
@@ -151,7 +232,10 @@ impl<S: Service> World<S> {
             rules: Vec::new(),
             blocked: BTreeSet::new(),
             next_rule: 0,
-            safety: Safety::default(),
+            checkers: Checkers::new(&config.node),
+            violation: None,
+            faults: Faults::default(),
+            recent: VecDeque::new(),
             delivered: 0,
             lost: 0,
             trace: 0,
@@ -193,6 +277,21 @@ impl<S: Service> World<S> {
         self.lost
     }
 
+    /// The first invariant that did not hold, if the world collects it.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// What was done to the world so far.
+    pub fn faults(&self) -> Faults {
+        self.faults
+    }
+
+    /// What happened last, oldest first.
+    pub fn recent(&self) -> impl Iterator<Item = &Happening> {
+        self.recent.iter()
+    }
+
     /// A hash of everything that was delivered, in order.
     pub fn trace(&self) -> u64 {
         self.trace
@@ -213,6 +312,11 @@ impl<S: Service> World<S> {
         self.host(id).stopped.as_ref()
     }
 
+    /// Ids of all nodes that stopped by themselves.
+    pub fn hosts_stopped(&self) -> Vec<u16> {
+        self.hosts.iter().filter(|host| host.stopped.is_some()).map(|host| host.id.0).collect()
+    }
+
     /// Ids of all nodes that run.
     pub fn running(&self) -> Vec<u16> {
         self.hosts.iter().filter(|host| host.running.is_some()).map(|host| host.id.0).collect()
@@ -231,6 +335,14 @@ impl<S: Service> World<S> {
 
     /// Kills a node: its memory is gone.
     pub fn kill(&mut self, id: u16) {
+        if self.host(id).running.is_some() && self.host(id).stopped.is_none() {
+            self.faults.kills += 1;
+            self.happened(What::Killed(id));
+        }
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: u16) {
         let host = self.host_mut(id);
         host.running = None;
         host.paused = None;
@@ -249,6 +361,7 @@ impl<S: Service> World<S> {
         let node = Node::new(self.now, config, S::classify);
         let applier_config = ApplierConfig::new(NodeId(id));
         let applier = Applier::new((self.make_service)(), applier_config);
+        self.checkers.started(NodeId(id));
         let host = self.host_mut(id);
         host.running = Some(Running { node, applier });
         host.stopped = None;
@@ -260,12 +373,15 @@ impl<S: Service> World<S> {
         let host = self.host_mut(id);
         if host.running.is_some() && host.paused.is_none() {
             host.paused = Some(VecDeque::new());
+            self.faults.pauses += 1;
+            self.happened(What::Paused(id));
         }
     }
 
     /// Lets a paused node go on.
     pub fn resume(&mut self, id: u16) {
         let Some(waiting) = self.host_mut(id).paused.take() else { return };
+        self.happened(What::Resumed(id));
         for event in waiting {
             self.handle(event);
         }
@@ -322,6 +438,16 @@ impl<S: Service> World<S> {
         let ticket = self.clients[client].core.submit(self.now, kind, body.into()).expect("within the client's limits");
         self.drive_client(client);
         ticket
+    }
+
+    /// The same where the client may have too much to do already.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn try_submit(&mut self, client: usize, kind: Kind, body: impl Into<Bytes>) -> Result<Ticket, SubmitError> {
+        let submitted = self.clients[client].core.submit(self.now, kind, body.into());
+        self.drive_client(client);
+        submitted
     }
 
     /// A client gives up an operation.
@@ -392,7 +518,12 @@ impl<S: Service> World<S> {
     }
 
     /// Handles the next event if it is not after `end`; time then is `end`.
+    ///
+    /// A world that collects violations does not go on after one.
     pub fn step(&mut self, end: Instant) -> bool {
+        if self.violation.is_some() {
+            return false;
+        }
         match self.events.first_key_value() {
             Some(((at, _), _)) if *at <= end => {}
             _ => {
@@ -447,8 +578,17 @@ impl<S: Service> World<S> {
             self.trace = mix(self.trace, chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
         }
         let now = self.now;
+        let sender = self.party(from);
+        let what = describe(now, sender, to, via, &packet).what;
+        self.happened(What::Delivered { from: sender, to, what, len: packet.len() });
         match to {
             Party::Node(id) => {
+                if self.host(id).running.is_some()
+                    && what == "append_ack"
+                    && let Some((envelope, message)) = message(&packet)
+                {
+                    self.checkers.received(NodeId(id), &envelope, &message);
+                }
                 let Some(running) = &mut self.host_mut(id).running else { return };
                 if address.port() == PEER_PORT {
                     running.node.handle_peer_packet(now, from, &packet);
@@ -480,17 +620,23 @@ impl<S: Service> World<S> {
         let now = self.now;
         let mut sends: Vec<(SocketAddrV4, Output)> = Vec::new();
         let mut replies: Vec<(SocketAddrV4, Bytes)> = Vec::new();
-        let (mut timeout, mut stop) = (Instant::FAR_FUTURE, None);
+        let (mut timeout, mut stop, mut found) = (Instant::FAR_FUTURE, None, Ok(()));
         let at = usize::from(id - 1);
         while let Some(running) = &mut self.hosts[at].running {
             match running.node.poll_output(now) {
                 Output::Apply(work) => {
-                    self.safety.check_work(id, &work);
-                    running
+                    let entry = match &work {
+                        Work::Apply(committed) => Some((committed.index, committed.entry)),
+                        Work::Answer { .. } => None,
+                    };
+                    let effect = running
                         .applier
                         .handle(work, &mut |to, packet| replies.push((to, packet)))
                         .expect("services in simulations do not panic");
-                    self.safety.check_state(id, &running.applier);
+                    if let Some((index, entry)) = entry {
+                        found =
+                            found.and(self.checkers.applied(&running.node, index, &entry, effect, &running.applier));
+                    }
                 }
                 Output::Admin(request) => {
                     let report = Vec::new();
@@ -512,7 +658,21 @@ impl<S: Service> World<S> {
             }
         }
         if let Some(running) = &self.hosts[at].running {
-            self.safety.check_node(&running.node);
+            found = found.and_then(|()| self.checkers.settled(&running.node));
+            for (_, output) in &sends {
+                if let Output::Peers { packet, .. } = output
+                    && internal(packet) == "append_ack"
+                    && let Some((_, message)) = message(packet)
+                {
+                    found = found.and_then(|()| self.checkers.sent(&running.node, &message));
+                }
+            }
+        }
+        for (_, packet) in &replies {
+            found = found.and_then(|()| self.checkers.answered(NodeId(id), packet));
+        }
+        if let Err(violation) = found {
+            self.report(violation);
         }
         for (from, output) in sends {
             match output {
@@ -535,7 +695,8 @@ impl<S: Service> World<S> {
             self.transmit(Party::Node(id), from, self.party(to), to, Via::Unicast, packet);
         }
         if let Some(reason) = stop {
-            self.kill(id);
+            self.happened(What::Stopped(id));
+            self.forget(id);
             self.host_mut(id).stopped = Some(reason);
             return;
         }
@@ -593,7 +754,12 @@ impl<S: Service> World<S> {
         via: Via,
         packet: Bytes,
     ) {
+        let mut packet = packet;
+        if self.config.network.corrupt > 0.0 && self.rng.random_bool(self.config.network.corrupt) {
+            packet = self.corrupt(packet);
+        }
         let flight = describe(self.now, from, to, via, &packet);
+        let (what, len) = (flight.what, packet.len());
         let network = self.config.network;
         // Every draw is made whatever the rules say, so that a rule changes nothing but what it is about.
         let lost = self.rng.random_bool(network.loss) && from != to;
@@ -603,10 +769,18 @@ impl<S: Service> World<S> {
         let ruled_out = self.rules.iter_mut().any(|(_, rule)| rule(&flight));
         if lost || ruled_out || self.blocked.contains(&(from, to)) {
             self.lost += 1;
+            if lost {
+                self.faults.lost += 1;
+                self.happened(What::Lost { from, to, what, len });
+            } else {
+                self.faults.cut += 1;
+                self.happened(What::Cut { from, to, what, len });
+            }
             return;
         }
         let now = self.now;
         if twice {
+            self.faults.duplicated += 1;
             let packet = packet.clone();
             self.schedule(now + again, Event::Deliver { to, address, via, from: source, packet });
         }
@@ -616,6 +790,39 @@ impl<S: Service> World<S> {
     fn delay(&mut self, network: NetworkConfig) -> Duration {
         let jitter = network.jitter.as_nanos() as u64;
         network.latency + Duration::from_nanos(if jitter == 0 { 0 } else { self.rng.random_range(0..jitter) })
+    }
+
+    /// Flips one bit; see [`NetworkConfig::corrupt`].
+    fn corrupt(&mut self, packet: Bytes) -> Bytes {
+        const MAGIC: std::ops::Range<usize> = 0..8;
+        const KIND: std::ops::Range<usize> = 16..20;
+        const ENVELOPE_END: usize = 8 * (8 + hovercraft::message::ENVELOPE_LEN);
+        if packet.len() < 8 {
+            return packet;
+        }
+        let fetched = matches!(internal(&packet), "fetch" | "bodies" | "hint");
+        let bit = match self.rng.random_range(0..3) {
+            0 if fetched && packet.len() * 8 > ENVELOPE_END => self.rng.random_range(ENVELOPE_END..packet.len() * 8),
+            1 => self.rng.random_range(MAGIC),
+            // The upper half of the byte; bits are counted from the left.
+            _ => self.rng.random_range(KIND),
+        };
+        self.faults.corrupted += 1;
+        let mut bytes = packet.to_vec();
+        bytes[bit / 8] ^= 0x80 >> (bit % 8);
+        bytes.into()
+    }
+
+    fn happened(&mut self, what: What) {
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Happening { at: self.now, what });
+    }
+
+    fn report(&mut self, violation: Violation) {
+        assert!(self.config.collect, "{violation}");
+        self.violation.get_or_insert(violation);
     }
 
     fn schedule(&mut self, at: Instant, event: Event) {
@@ -651,8 +858,8 @@ impl<S: Service> World<S> {
     }
 }
 
-impl<S: Service> std::fmt::Debug for World<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<S: Service> fmt::Debug for World<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nodes: Vec<&Node> = self.hosts.iter().filter_map(|host| Some(&host.running.as_ref()?.node)).collect();
         f.debug_struct("World").field("now", &self.now).field("nodes", &nodes).finish_non_exhaustive()
     }

@@ -1,0 +1,86 @@
+//! What can be wrong, with the data that shows it.
+
+use hovercraft::applier::Effect;
+use hovercraft::entry::Entry;
+use hovercraft::{LogIndex, NodeId, Term};
+use thiserror::Error;
+
+/// An invariant of protocol.md §6 that did not hold.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[allow(missing_docs)] // The messages say what the fields are.
+pub enum Violation {
+    /// See [`super::one_leader`].
+    #[error("§6.1 one leader per term: {first} and {second} both lead term {term}")]
+    TwoLeaders { term: Term, first: NodeId, second: NodeId },
+    /// See [`super::log_matching`].
+    #[error(
+        "§6.1 log matching: index {index} of term {term} is {found:?} after term {found_before} on {node}, but was \
+         {known:?} after term {known_before} elsewhere"
+    )]
+    LogsDiffer {
+        node: NodeId,
+        index: LogIndex,
+        term: Term,
+        found_before: Term,
+        found: Box<Entry>,
+        known_before: Term,
+        known: Box<Entry>,
+    },
+    /// See [`super::leader_completeness`].
+    #[error(
+        "§6.1 leader completeness: {node} leads term {term} with {found:?} as the term of index {index}, which was committed in term {committed}"
+    )]
+    LeaderIncomplete { node: NodeId, term: Term, index: LogIndex, committed: Term, found: Option<Term> },
+    /// See [`super::leader_completeness`].
+    #[error("§6.1 state-machine safety: {node} executes index {index} of term {found}, others that of term {known}")]
+    CommittedTwice { node: NodeId, index: LogIndex, found: Term, known: Term },
+    /// See [`super::same_log`].
+    #[error("§6.1 state-machine safety: {node} executes {found:?} at {index}, others {known:?}")]
+    EntriesDiffer { node: NodeId, index: LogIndex, found: Box<Entry>, known: Box<Entry> },
+    /// See [`super::same_log`].
+    #[error("§6.4 the replier of {index} is {found} on {node}, elsewhere {known}")]
+    RepliersDiffer { node: NodeId, index: LogIndex, found: NodeId, known: NodeId },
+    /// See [`super::same_log`].
+    #[error("§6.1 {node} executes {index} after {previous}")]
+    OutOfOrder { node: NodeId, index: LogIndex, previous: LogIndex },
+    /// See [`super::bodies`].
+    #[error(
+        "§6.2 {node} has index {index} in its log without the body of {expected} bytes that it names ({found} bytes)"
+    )]
+    BodyMissing { node: NodeId, index: LogIndex, expected: usize, found: usize },
+    /// See [`super::bodies`].
+    #[error("§6.2 {node} has another body at index {index} than its entry names")]
+    BodyWrong { node: NodeId, index: LogIndex },
+    /// See [`super::bodies`].
+    #[error("§6.2 {node} acknowledges {matched}, its log ends at {last}")]
+    AcknowledgedBeyondLog { node: NodeId, matched: LogIndex, last: LogIndex },
+    /// See [`super::replier_queue`].
+    #[error(
+        "§6.5 {leader} has made {replier} the replier of {owed} entries in term {term} not reported applied, B is {limit}"
+    )]
+    QueueTooLong { leader: NodeId, term: Term, replier: NodeId, owed: usize, limit: usize },
+    /// See [`super::window`].
+    #[error("§6.5 {leader} has {announced} entries announced in term {term} and not applied, P is {limit}")]
+    WindowTooLong { leader: NodeId, term: Term, announced: u64, limit: usize },
+    /// See [`super::at_most_once`].
+    #[error("§6.8 seq {seq} of session {client} takes effect at {first} and again at {second} (on {node})")]
+    TwiceExecuted { node: NodeId, client: u64, seq: u64, first: LogIndex, second: LogIndex },
+    /// See [`super::at_most_once`].
+    #[error("§6.8 index {index} is {found:?} on {node}, elsewhere {known:?}")]
+    EffectsDiffer { node: NodeId, index: LogIndex, found: Effect, known: Effect },
+    /// See [`super::same_answer`].
+    #[error("§6.9 seq {seq} of session {client} was answered {known:02x?} by {first} and {found:02x?} by {second}")]
+    AnswersDiffer { client: u64, seq: u64, first: NodeId, known: Vec<u8>, second: NodeId, found: Vec<u8> },
+    /// See [`super::same_state`].
+    #[error("§6.10 state hash {found:016x} of {node} at {index}, elsewhere {known:016x}")]
+    StatesDiffer { node: NodeId, index: LogIndex, found: u64, known: u64 },
+    /// See [`super::memory`].
+    #[error("§6.11 {node} keeps {found} {what}, the limit is {limit}")]
+    Unbounded { node: NodeId, what: &'static str, found: usize, limit: usize },
+    /// See [`crate::linearizability`].
+    #[error("§6.9 register {register}: {verdict}")]
+    NotLinearizable { register: u64, verdict: String },
+    /// A decision that the checker could not make: not a violation, and not a pass either.
+    #[error("register {register}: {verdict}")]
+    Undecided { register: u64, verdict: String },
+}
