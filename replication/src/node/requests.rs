@@ -130,12 +130,14 @@ impl Node {
         if self.has_body(&head.identity) || self.is_known_plain(now, &head) {
             return;
         }
-        match &mut self.leading {
-            Some(leading) => {
-                leading.by_hint.insert(head.identity);
-                self.insert(now, head, body);
-            }
-            None => self.unordered.put_back(now, head, body),
+        if self.leading.is_none() {
+            self.unordered.put_back(now, head, body);
+            return;
+        }
+        // Only what waits is remembered: it is forgotten when it is ordered or dropped.
+        let waits = self.insert(now, head, body);
+        if let Some(leading) = self.leading.as_mut().filter(|_| waits) {
+            leading.by_hint.insert(head.identity);
         }
     }
 
@@ -176,14 +178,15 @@ impl Node {
         plain && self.leading.as_mut().is_some_and(|leading| leading.plain.knows(now, head.client, &head.identity))
     }
 
-    fn insert(&mut self, now: Instant, head: RequestHead, body: Bytes) {
+    /// Takes a request into the unordered set, and on the leader into the queue. Returns whether there was room.
+    fn insert(&mut self, now: Instant, head: RequestHead, body: Bytes) -> bool {
         let identity = head.identity;
         let Ok(stay) = self.unordered.insert(now, head, body) else {
             self.counters.requests_refused_full += 1;
             if self.leading.is_some() {
                 self.refuse_request(&head, None);
             }
-            return;
+            return false;
         };
         if let Some(leading) = &mut self.leading {
             leading.pending.push_back((identity, stay));
@@ -191,6 +194,7 @@ impl Node {
         if self.fetcher.done(&identity) {
             self.retry_held(now);
         }
+        true
     }
 
     /// One node and no log: the order of arrival is the order.
