@@ -39,7 +39,8 @@ pub enum Request {
         /// What it becomes.
         new: Bytes,
     },
-    /// Adds to a key's value, a decimal number; no value counts as 0.
+    /// Adds to a key's value, a decimal number as an increment writes it ("+7" and "007" are none); no value counts as
+    /// 0.
     Incr {
         /// The key.
         key: Bytes,
@@ -52,7 +53,7 @@ pub enum Request {
         start: Bytes,
         /// First key after the range; `None`: to the end.
         end: Option<Bytes>,
-        /// Most pairs.
+        /// Most pairs, at least one.
         limit: u64,
     },
 }
@@ -279,12 +280,17 @@ impl Response {
 }
 
 impl Page {
-    /// Bytes of an empty page that says where to go on, at most.
-    pub(super) const EMPTY_LEN: usize = 1 + 1 + 4 + KEY_MAX + 4;
+    /// Bytes of an empty page that is the last.
+    pub(super) const EMPTY_LEN: usize = 1 + 1 + 4;
 
     /// Bytes that a pair adds.
     pub(super) fn pair_len(key: &[u8], value: &[u8]) -> usize {
         8 + key.len() + value.len()
+    }
+
+    /// Bytes that it takes to say where to go on.
+    pub(super) fn next_len(key: &[u8]) -> usize {
+        4 + key.len()
     }
 }
 

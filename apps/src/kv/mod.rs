@@ -57,11 +57,7 @@ impl Kv {
     }
 
     fn incr(&mut self, key: Bytes, delta: i64) -> Response {
-        let number = match self.pairs.get(&key) {
-            None => Some(0),
-            Some(value) => std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok()),
-        };
-        let Some(number) = number else {
+        let Some(number) = self.pairs.get(&key).map_or(Some(0), |value| number(value)) else {
             return Response::Error("the value is not a decimal number of 64 bits".to_owned());
         };
         let Some(sum) = number.checked_add(delta) else {
@@ -72,17 +68,29 @@ impl Kv {
     }
 
     fn scan(&self, start: Bytes, end: Option<&Bytes>, limit: u64, room: usize) -> Response {
+        if limit == 0 {
+            return Response::Error("a scan asks for at least one pair".to_owned());
+        }
         let mut page = Page::default();
         let mut len = Page::EMPTY_LEN;
-        for (key, value) in self.pairs.range((Bound::Included(start), Bound::Unbounded)) {
-            if end.is_some_and(|end| key >= end) {
-                break;
+        let pairs = self.pairs.range((Bound::Included(start), Bound::Unbounded));
+        let mut pairs = pairs.take_while(|(key, _)| end.is_none_or(|end| *key < end)).peekable();
+        while let Some((key, value)) = pairs.next() {
+            let pair_len = Page::pair_len(key, value);
+            // Should the pair after this one not fit, its key still has to.
+            let next_len = pairs.peek().map_or(0, |(next, _)| Page::next_len(next));
+            if len + pair_len + next_len > room && page.pairs.is_empty() {
+                // An empty page would send the client here again, for ever.
+                return Response::Error(format!(
+                    "a pair of {pair_len} bytes does not fit a reply of {room}: get it by its key, or raise \
+                     `limits.reply_max`"
+                ));
             }
-            len += Page::pair_len(key, value);
-            if page.pairs.len() as u64 >= limit.min(PAGE_MAX) || len > room {
+            if page.pairs.len() as u64 >= limit.min(PAGE_MAX) || len + pair_len + next_len > room {
                 page.next = Some(key.clone());
                 break;
             }
+            len += pair_len;
             page.pairs.push((key.clone(), value.clone()));
         }
         Response::Page(page)
@@ -179,6 +187,12 @@ impl Service for Kv {
         *self = restored;
         Ok(())
     }
+}
+
+/// A value as a number, if it is written the way an increment writes it: no plus sign, no leading zeros.
+fn number(value: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == value).then_some(number)
 }
 
 fn pair_hash(key: &[u8], value: &[u8]) -> u64 {

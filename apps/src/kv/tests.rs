@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 use r2p2::Instant;
+use simulator::linearizability::Model;
+use simulator::linearizability::kv::{self as model, MapModel, Op, Ret};
 
 use super::*;
 
@@ -66,21 +68,50 @@ fn scan_goes_on_where_a_page_ended() {
 }
 
 #[test]
+fn incr_takes_only_its_own_numbers() {
+    let mut kv = Kv::default();
+    for (text, is_number) in [("-7", true), ("0", true), ("+7", false), ("007", false), ("-0", false), ("", false)] {
+        ask(&mut kv, set("a", text));
+        let response = ask(&mut kv, Request::Incr { key: "a".into(), delta: 1 });
+        assert_eq!(matches!(response, Response::Number(_)), is_number, "{text}: {response:?}");
+    }
+}
+
+#[test]
 fn a_scan_never_overflows_its_reply() {
     let mut kv = Kv::default();
     for i in 0..20 {
         ask(&mut kv, set(&format!("k{i:02}"), &"x".repeat(5000)));
     }
-    let request = Request::Scan { start: Bytes::new(), end: None, limit: 1000 }.encode();
-    for limit in [2000, 10_000, 64 << 10] {
+    let scan = |start: &Bytes, limit| {
         let mut reply = Reply::new(limit);
-        kv.query(&context(), &request, &mut reply);
+        kv.query(&context(), &Request::Scan { start: start.clone(), end: None, limit: 1000 }.encode(), &mut reply);
         assert!(!reply.overflowed(), "{limit}");
-        let Ok(Response::Page(page)) = Response::decode(&Bytes::copy_from_slice(reply.as_bytes())) else {
-            panic!("no page")
-        };
-        assert_eq!(page.next.is_some(), page.pairs.len() < 20);
+        Response::decode(&Bytes::copy_from_slice(reply.as_bytes())).expect("the store speaks its own language")
+    };
+    // Room for one pair and the next key, and one byte less.
+    let room = Page::EMPTY_LEN + Page::pair_len(b"k00", &[0; 5000]) + Page::next_len(b"k01");
+    for limit in [room, 2 * room, 64 << 10, 1 << 20] {
+        let (mut start, mut seen) = (Bytes::new(), 0);
+        loop {
+            let Response::Page(page) = scan(&start, limit) else { panic!("no page") };
+            assert!(!page.pairs.is_empty());
+            seen += page.pairs.len();
+            match page.next {
+                Some(next) => start = next,
+                None => break,
+            }
+        }
+        assert_eq!(seen, 20);
     }
+    let Response::Error(why) = scan(&Bytes::new(), room - 1) else { panic!("more than fits") };
+    assert!(why.contains("reply_max"), "{why}");
+}
+
+#[test]
+fn a_scan_for_nothing_is_refused() {
+    let scan = Request::Scan { start: Bytes::new(), end: None, limit: 0 };
+    assert!(matches!(ask(&mut Kv::default(), scan), Response::Error(_)));
 }
 
 #[test]
@@ -160,13 +191,66 @@ proptest! {
     }
 }
 
+proptest! {
+    /// The checker's model was written independently; what the store answers must be possible there.
+    #[test]
+    fn does_what_the_checker_expects(operations in prop::collection::vec(any_op(), 0..100), reply_max in 200..500_usize) {
+        let mut kv = Kv::default();
+        let mut state = MapModel::init();
+        for (op, request) in operations {
+            let ret = match ask_within(&mut kv, request, reply_max) {
+                Response::Value(value) => Ret::Value(value),
+                Response::Stored => Ret::Stored,
+                Response::Deleted(existed) => Ret::Deleted(existed),
+                Response::Swapped => Ret::Swapped,
+                Response::Mismatch(found) => Ret::Mismatch(found),
+                Response::Number(sum) => Ret::Number(sum),
+                Response::Page(Page { pairs, next }) => Ret::Page(model::Page { pairs, next }),
+                Response::Error(why) if why.contains("not a decimal") => Ret::NotANumber,
+                Response::Error(why) if why.contains("does not fit 64") => Ret::Overflow,
+                Response::Error(why) => {
+                    prop_assert!(matches!(op, Op::Scan { .. }), "{}", why);
+                    Ret::Refused
+                }
+            };
+            let next = MapModel::step(&state, &op, Some(&ret));
+            prop_assert!(next.is_some(), "{:?} must not answer {:?} in {:?}", op, ret, state);
+            state = next.unwrap_or_default();
+        }
+        prop_assert_eq!(&*state, &kv.pairs);
+    }
+}
+
+/// An operation, as the checker and as the store know it.
+fn any_op() -> impl Strategy<Value = (Op, Request)> {
+    let key = || "[a-c]{0,2}".prop_map(Bytes::from);
+    let value = || prop_oneof!["[0-2]", "-?0?[0-9]", "x{0,150}", Just(i64::MAX.to_string())].prop_map(Bytes::from);
+    let delta = prop_oneof![-2..3_i64, Just(i64::MIN), Just(i64::MAX)];
+    prop_oneof![
+        key().prop_map(|key| (Op::get(key.clone()), Request::Get { key })),
+        (key(), value()).prop_map(|(key, value)| (Op::set(key.clone(), value.clone()), Request::Set { key, value })),
+        key().prop_map(|key| (Op::del(key.clone()), Request::Del { key })),
+        (key(), prop::option::of(value()), value()).prop_map(|(key, expect, new)| {
+            (Op::cas(key.clone(), expect.clone(), new.clone()), Request::Cas { key, expect, new })
+        }),
+        (key(), delta).prop_map(|(key, delta)| (Op::incr(key.clone(), delta), Request::Incr { key, delta })),
+        (key(), prop::option::of(key()), 0..6_u64).prop_map(|(start, end, limit)| {
+            (Op::scan(start.clone(), end.clone(), limit), Request::Scan { start, end, limit })
+        }),
+    ]
+}
+
 fn context() -> Context {
     Context { index: 1, time: Instant::ZERO, seed: 0 }
 }
 
 fn ask(kv: &mut Kv, request: Request) -> Response {
+    ask_within(kv, request, 64 << 10)
+}
+
+fn ask_within(kv: &mut Kv, request: Request, reply_max: usize) -> Response {
     let bytes = request.encode();
-    let mut reply = Reply::new(64 << 10);
+    let mut reply = Reply::new(reply_max);
     match Kv::classify(&bytes) {
         Class::Read => kv.query(&context(), &bytes, &mut reply),
         Class::Write => kv.apply(&context(), &bytes, &mut reply),
