@@ -1,5 +1,6 @@
-//! What a leader remembers of plain requests, so that a copy in the network is not ordered twice (protocol.md §1
-//! "identity", §3.3). This memory never influences apply: a client that needs exactly-once uses a session.
+//! What a node remembers of plain requests that have been ordered, so that a copy in the network is not ordered again,
+//! by this leader or the next (protocol.md §1 "identity", §3.3). This memory never influences apply: a client that needs
+//! exactly-once uses a session.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
@@ -66,6 +67,11 @@ impl PlainMemory {
         let Some(number) = self.known.get(identity) else { return false };
         let requests = self.clients.get(&client).map_or(0, |client| client.requests);
         requests - number < self.limits.newer_max
+    }
+
+    /// Forgets a request: its entry was replaced by another leader's, so it has not been ordered after all.
+    pub fn withdraw(&mut self, identity: &Digest) {
+        self.known.remove(identity);
     }
 
     /// How many requests are remembered.
@@ -135,6 +141,16 @@ mod tests {
         assert!(!memory.knows(Instant::from_nanos(10), CLIENT, &Digest(1)));
         assert!(memory.is_empty());
         assert!(memory.clients.is_empty());
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_new() {
+        let mut memory = PlainMemory::new(PlainLimits::default());
+        memory.remember(Instant::ZERO, CLIENT, Digest(1));
+        memory.withdraw(&Digest(1));
+        assert!(!memory.knows(Instant::ZERO, CLIENT, &Digest(1)));
+        memory.remember(Instant::ZERO, CLIENT, Digest(1));
+        assert!(memory.knows(Instant::ZERO, CLIENT, &Digest(1)));
     }
 
     #[test]

@@ -66,6 +66,8 @@ counters! {
     appends_held,
     /// Appends dropped because too many were held back.
     appends_held_full,
+    /// Appends not taken because the log is full of entries that are not executed yet.
+    appends_refused_full,
     /// Acknowledgements sent.
     acks_sent,
     /// Acknowledgements received.

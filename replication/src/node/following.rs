@@ -218,6 +218,10 @@ impl Node {
     /// anything could be taken.
     fn take_append(&mut self, now: Instant, from: MemberId, append: Append) -> bool {
         let term = self.consensus.term();
+        if !append.entries.0.is_empty() && self.is_full() {
+            self.counters.appends_refused_full += 1;
+            return false;
+        }
         if append.prev > self.consensus.log().last() {
             self.hold(now, term, append);
             return false;
@@ -257,6 +261,16 @@ impl Node {
         }
         self.take_notice(0);
         true
+    }
+
+    /// Whether the log holds as much as it may and cannot be shortened, because this node has not executed it yet: a slow
+    /// service. The leader repeats what is not taken, and assigns such a node nothing meanwhile (§5.3, §7.4).
+    fn is_full(&self) -> bool {
+        let (log, limits) = (self.consensus.log(), &self.config.limits);
+        let unapplied = log.last() - self.applied;
+        let entries_max = limits.retention.entries_max.max(limits.window_entries_max) as u64;
+        unapplied >= entries_max
+            || log.bytes() >= limits.retention.bytes_max.max(limits.window_bytes_max) && log.first() > self.applied
     }
 
     /// In mode `raft` the body travels with its entry.

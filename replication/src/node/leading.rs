@@ -17,20 +17,18 @@ use crate::id::{LogIndex, MemberId, NodeId, Term};
 use crate::message::{
     APPEND_LEN, Append, AppendAck, AppendEntries, AppendEntry, CommitNotice, ENVELOPE_LEN, Heartbeat, Hint, Message,
 };
-use crate::plain::PlainMemory;
 use crate::repliers::Repliers;
 
 /// What a leader knows in its term.
 #[derive(Debug)]
 pub(super) struct Leading {
     elected: Instant,
-    /// Log time at the election: the last entry's timestamp.
+    /// Log time at the election: the latest timestamp of any entry this node ever held.
     log_time: Instant,
     /// Requests to order, in order of arrival, each with the number of its stay in the unordered set: one that left and
     /// came back is there for its new place only, so nothing is ordered twice.
     pub(super) pending: VecDeque<(Digest, u64)>,
     pub(super) repliers: Repliers,
-    pub(super) plain: PlainMemory,
     /// Requests that only a follower heard of.
     pub(super) by_hint: BTreeSet<Digest>,
     peers: Vec<Peer>,
@@ -169,35 +167,29 @@ impl Node {
         let config = &self.config;
         let log = self.consensus.log();
         let last = log.last();
-        // The entry that opens this term is in the log already, without a time of its own.
-        let log_time = (log.first()..=last).rev().filter_map(|index| log.get(index)).map(|r| r.entry.time).max();
         let mut repliers = Repliers::new(
             config.voters.iter().map(|voter| voter.member.node()),
             config.replier_choice,
             config.limits.replier_queue_max,
             config.seed ^ self.consensus.term(),
         );
-        let mut plain = PlainMemory::new(config.limits.plain);
         for index in log.first()..=last {
             let Some(record) = log.get(index) else { continue };
             if index > self.applied {
                 repliers.announce(record.entry.replier, index);
             }
-            remember_plain(&mut plain, now, &record.entry.request);
         }
-        let young = |at: Instant| now.since(at) < config.timing.order_age_max;
         let pending = self
             .unordered
             .in_arrival_order()
-            .filter(|waiting| young(waiting.at))
+            .filter(|waiting| now.since(waiting.at) < config.timing.order_age_max)
             .map(|waiting| (waiting.head.identity, waiting.stay))
             .collect();
         self.leading = Some(Leading {
             elected: now,
-            log_time: log_time.unwrap_or(Instant::ZERO),
+            log_time: self.log_time,
             pending,
             repliers,
-            plain,
             by_hint: BTreeSet::new(),
             peers: self.peers.iter().map(|peer| Peer::new(*peer, &config.timing)).collect(),
             next: last + 1,
@@ -229,7 +221,6 @@ impl Node {
             leading.pending.drain(..count);
             self.counters.batches_proposed += 1;
             for (head, _) in &batch {
-                remember_plain(&mut leading.plain, now, head);
                 self.counters.requests_ordered += 1;
                 leading.deaf.ordered += 1;
                 if leading.by_hint.remove(&head.identity) {
@@ -650,13 +641,6 @@ impl Leading {
                     && last.saturating_sub(peer.applied) < window
             })
         })
-    }
-}
-
-fn remember_plain(plain: &mut PlainMemory, now: Instant, head: &RequestHead) {
-    let nobody = head.client.port() == 0;
-    if !nobody && head.session.is_none() {
-        plain.remember(now, head.client, head.identity);
     }
 }
 

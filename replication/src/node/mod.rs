@@ -48,6 +48,7 @@ use crate::held::HeldAppends;
 use crate::id::{LogIndex, MemberId, NodeId, Term};
 use crate::log::LogRecord;
 use crate::message::{Append, AppendAck, AppendEntries, Message, Refusal, Refused, Reject, Vote, VoteReply};
+use crate::plain::PlainMemory;
 use crate::service::Class;
 use crate::unordered::UnorderedSet;
 
@@ -137,6 +138,7 @@ pub struct Node {
     server: Server,
     peer_packets: Reassembler,
     fetcher: Fetcher,
+    plain: PlainMemory,
     held: HeldAppends,
     following: Following,
     leading: Option<Leading>,
@@ -145,6 +147,8 @@ pub struct Node {
     /// Entries handed out for execution, and executed.
     dispatched: LogIndex,
     applied: LogIndex,
+    /// The latest timestamp of any entry this node ever held; the log itself may keep only entries without one.
+    log_time: Instant,
     next_tick: Instant,
     rid: u16,
     dirty: bool,
@@ -169,6 +173,7 @@ impl Node {
             server: Server::new(requests::server_config(&config)),
             peer_packets: Reassembler::new(peers::reassembly_limits(&config), config.digest_key),
             fetcher: Fetcher::new(config.limits.fetch, config.seed ^ 0xf37c),
+            plain: PlainMemory::new(config.limits.plain),
             held: HeldAppends::new(config.limits.held),
             following: Following::new(config.timing.applied_report),
             leading: None,
@@ -176,6 +181,7 @@ impl Node {
             lives: BTreeMap::new(),
             dispatched: 0,
             applied: 0,
+            log_time: Instant::ZERO,
             next_tick: now + config.timing.tick,
             rid: 0,
             dirty: false,
@@ -346,6 +352,7 @@ impl Node {
             for record in self.consensus.log_mut().truncate(first) {
                 self.counters.entries_replaced += 1;
                 if record.entry.kind != EntryKind::TermStart {
+                    self.plain.withdraw(&record.entry.request.identity);
                     self.unordered.put_back(record.at, record.entry.request, record.body);
                 }
             }
@@ -369,6 +376,10 @@ impl Node {
         }
         let entry = Entry::parse(&data).expect("only parsed entries are stepped or proposed");
         let identity = entry.request.identity;
+        self.log_time = self.log_time.max(entry.time);
+        if entry.request.session.is_none() {
+            self.plain.remember(now, entry.request.client, identity);
+        }
         self.fetcher.done(&identity);
         let waiting = self.unordered.take(&identity).map(|waiting| (waiting.body, waiting.at));
         // A read that is ordered again, or a write that two leaders ordered: the body is in the log already.
@@ -469,9 +480,11 @@ impl Node {
         self.server.set_acknowledging(self.acknowledges_handshakes(now));
     }
 
-    /// Hands out what is committed and persisted, in order.
+    /// Hands out what is committed and persisted, in order, no further ahead of what has been executed than the window
+    /// allows: a slow service must not collect work without bound.
     fn dispatch(&mut self) {
-        let applicable = self.consensus.applicable();
+        let ahead_max = self.config.limits.window_entries_max as u64;
+        let applicable = self.consensus.applicable().min(self.applied + ahead_max);
         while self.dispatched < applicable {
             let index = self.dispatched + 1;
             let record = self.consensus.log().get(index).expect("entries are kept until they are applied");

@@ -107,10 +107,10 @@ impl Node {
             // Too old to be ordered, but its client still wants it: this copy takes its place.
             self.unordered.take(&head.identity);
         }
-        // A plain request is a copy for as long as the leader remembers it, and then a new one with the same bytes,
-        // however long the log goes back.
-        if head.session.is_none() && self.leading.is_some() {
-            if self.is_known_plain(now, &head) {
+        // A plain request is a copy for as long as it is remembered, and then a new one with the same bytes, however long
+        // the log goes back.
+        if head.session.is_none() {
+            if self.plain.knows(now, head.client, &head.identity) {
                 self.counters.requests_duplicate += 1;
                 return;
             }
@@ -127,11 +127,14 @@ impl Node {
     /// like any other. On a follower an entry waits for it, so it is taken even if the set is full: what was asked for is
     /// bounded by itself.
     pub(super) fn take_fetched(&mut self, now: Instant, head: RequestHead, body: Bytes) {
-        if self.has_body(&head.identity) || self.is_known_plain(now, &head) {
+        if self.has_body(&head.identity) {
             return;
         }
         if self.leading.is_none() {
             self.unordered.put_back(now, head, body);
+            return;
+        }
+        if head.session.is_none() && self.plain.knows(now, head.client, &head.identity) {
             return;
         }
         // Only what waits is remembered: it is forgotten when it is ordered or dropped.
@@ -171,11 +174,6 @@ impl Node {
             // A plain request is answered once, by its replier.
             (EntryKind::Request | EntryKind::SessionOpen, None) | (EntryKind::TermStart, _) => false,
         }
-    }
-
-    fn is_known_plain(&mut self, now: Instant, head: &RequestHead) -> bool {
-        let plain = head.session.is_none() || head.opens_session();
-        plain && self.leading.as_mut().is_some_and(|leading| leading.plain.knows(now, head.client, &head.identity))
     }
 
     /// Takes a request into the unordered set, and on the leader into the queue. Returns whether there was room.
