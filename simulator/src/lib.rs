@@ -8,6 +8,7 @@ pub mod flight;
 pub mod history;
 pub mod linearizability;
 pub mod registers;
+pub mod swarm;
 pub mod world;
 
 pub use flight::{Flight, Party};

@@ -58,6 +58,8 @@ pub struct WorldConfig {
     pub nodes: u16,
     /// Clients.
     pub clients: usize,
+    /// How many of them, the first ones, do without sessions.
+    pub plain_clients: usize,
     /// The network.
     pub network: NetworkConfig,
     /// What all nodes have in common; identity, seed and voters are filled in.
@@ -140,6 +142,7 @@ impl WorldConfig {
             seed,
             nodes,
             clients: 1,
+            plain_clients: 0,
             network: NetworkConfig::default(),
             node: NodeConfig::new(member(1), Vec::new()),
             client,
@@ -255,7 +258,8 @@ impl<S: Service> World<S> {
         }
         for number in 0..world.config.clients {
             let seed = world.rng.random();
-            let core = Client::new(world.config.client.clone(), seed);
+            let sessions = world.config.client.sessions && number >= world.config.plain_clients;
+            let core = Client::new(ClientConfig { sessions, ..world.config.client.clone() }, seed);
             world.clients.push(ClientHost { core, generation: 0, wake: None, completions: Vec::new() });
             world.drive_client(number);
         }
@@ -459,6 +463,11 @@ impl<S: Service> World<S> {
     /// Takes what has ended at a client since the last time.
     pub fn completions(&mut self, client: usize) -> Vec<(Instant, Completion)> {
         std::mem::take(&mut self.clients[client].completions)
+    }
+
+    /// Whether anything has ended at any client that nobody has taken yet.
+    pub fn has_completions(&self) -> bool {
+        self.clients.iter().any(|client| !client.completions.is_empty())
     }
 
     /// A client's core.
@@ -836,7 +845,11 @@ impl<S: Service> World<S> {
         let [a, b, c, d] = address.ip().octets();
         match (a, b) {
             (10, 0) if (1..=self.config.nodes).contains(&u16::from(d)) => Party::Node(u16::from(d)),
-            (10, 1) => Party::Client(usize::from(c) * 250 + usize::from(d) - 1),
+            // A flipped bit can make an address of nobody's.
+            (10, 1) if d > 0 => match usize::from(c) * 250 + usize::from(d) - 1 {
+                number if number < self.config.clients => Party::Client(number),
+                _ => Party::Raw,
+            },
             _ => Party::Raw,
         }
     }

@@ -80,7 +80,7 @@ pub enum Violation {
     /// See [`crate::linearizability`].
     #[error("§6.9 register {register}: {verdict}")]
     NotLinearizable { register: u64, verdict: String },
-    /// A decision that the checker could not make: not a violation, and not a pass either.
-    #[error("register {register}: {verdict}")]
-    Undecided { register: u64, verdict: String },
+    /// A client was answered what no service answers.
+    #[error("§6.9 {what}")]
+    Nonsense { what: String },
 }

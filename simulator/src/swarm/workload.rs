@@ -1,0 +1,197 @@
+//! What clients do in a run, and what they saw.
+
+use std::collections::BTreeMap;
+
+use hovercraft::Service;
+use r2p2::Instant;
+use r2p2::client::{Completion, Kind, Outcome, Ticket};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::faults::wait;
+use super::model::RegisterOp;
+use super::options::Options;
+use crate::World;
+use crate::history::{self, History};
+use crate::registers::{Request, decode_reply};
+
+/// Registers from here on are nobody's business: requests without a session may take effect more than once.
+const UNCHECKED: u64 = 1 << 32;
+
+/// All clients of a run.
+#[derive(Debug)]
+pub(super) struct Workload {
+    clients: Vec<ClientWork>,
+    /// By register.
+    pub(super) histories: BTreeMap<u64, History<RegisterOp, u64>>,
+    /// Operations that ended with an answer.
+    pub(super) answered: u64,
+    /// The first answer that is no answer.
+    pub(super) nonsense: Option<String>,
+    values: u64,
+}
+
+#[derive(Debug)]
+struct ClientWork {
+    rng: SmallRng,
+    plain: bool,
+    left: usize,
+    next: Instant,
+    outstanding: BTreeMap<Ticket, Open>,
+    last_seen: u64,
+}
+
+/// An operation under way. Its register is none if nobody checks it.
+#[derive(Debug)]
+struct Open {
+    checked: Option<(u64, history::Ticket)>,
+    cancel_at: Instant,
+}
+
+impl Workload {
+    pub(super) fn new(options: &Options) -> Self {
+        let clients = (0..options.clients + options.plain_clients)
+            .map(|number| ClientWork {
+                rng: SmallRng::seed_from_u64(options.seed ^ (number as u64 + 1) << 40),
+                plain: number < options.plain_clients,
+                left: options.operations,
+                next: Instant::ZERO,
+                outstanding: BTreeMap::new(),
+                last_seen: 0,
+            })
+            .collect();
+        let histories = (0..options.registers).map(|register| (register, History::new())).collect();
+        Self { clients, histories, answered: 0, nonsense: None, values: 0 }
+    }
+
+    /// When something is to be done next.
+    pub(super) fn next(&self, options: &Options) -> Instant {
+        let submits = self
+            .clients
+            .iter()
+            .filter(|client| client.left > 0 && client.outstanding.len() < options.pipeline)
+            .map(|client| client.next);
+        let cancels = self.clients.iter().flat_map(|client| client.outstanding.values().map(|open| open.cancel_at));
+        submits.chain(cancels).min().unwrap_or(Instant::FAR_FUTURE)
+    }
+
+    /// Operations that have not ended, of those that a session protects.
+    pub(super) fn outstanding(&self) -> usize {
+        self.clients.iter().filter(|client| !client.plain).map(|client| client.outstanding.len()).sum()
+    }
+
+    /// Nothing new, but for `more` operations of each client with a session; plain clients stop for good: what they
+    /// have lost nobody repeats.
+    pub(super) fn finish<S: Service>(&mut self, world: &mut World<S>, more: usize) {
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            client.left = if client.plain { 0 } else { more };
+            client.next = world.now();
+            for (&ticket, open) in &mut client.outstanding {
+                open.cancel_at = Instant::FAR_FUTURE;
+                if client.plain {
+                    world.cancel(number, ticket);
+                }
+            }
+        }
+    }
+
+    /// Takes what has ended, cancels and submits what is due.
+    pub(super) fn act<S: Service>(&mut self, options: &Options, world: &mut World<S>) {
+        let now = world.now();
+        for number in 0..self.clients.len() {
+            for (at, completion) in world.completions(number) {
+                self.ended(options, number, at, completion);
+            }
+            let due: Vec<Ticket> = {
+                let outstanding = &self.clients[number].outstanding;
+                outstanding.iter().filter(|(_, open)| open.cancel_at <= now).map(|(ticket, _)| *ticket).collect()
+            };
+            for ticket in due {
+                if let Some(open) = self.clients[number].outstanding.get_mut(&ticket) {
+                    open.cancel_at = Instant::FAR_FUTURE;
+                }
+                world.cancel(number, ticket);
+            }
+            while self.clients[number].left > 0
+                && self.clients[number].next <= now
+                && self.clients[number].outstanding.len() < options.pipeline
+            {
+                self.submit(options, world, number);
+            }
+        }
+    }
+
+    fn submit<S: Service>(&mut self, options: &Options, world: &mut World<S>, number: usize) {
+        let now = world.now();
+        let client = &mut self.clients[number];
+        let rng = &mut client.rng;
+        client.left -= 1;
+        client.next = now + wait(rng, options.think);
+        let register = rng.random_range(0..options.registers);
+        self.values += 1;
+        let value = self.values;
+        let [get, set, cas, _] = options.mix;
+        let draw = rng.random_range(0..options.mix.iter().sum());
+        let op = match draw {
+            draw if draw < get => RegisterOp::Get,
+            draw if draw < get + set => RegisterOp::Set(value << 20),
+            draw if draw < get + set + cas => RegisterOp::Cas(client.last_seen, value << 20),
+            _ => RegisterOp::Add(rng.random_range(1..4)),
+        };
+        let is_read = op == RegisterOp::Get;
+        let is_checked = is_read || !client.plain;
+        let key = if is_checked { register } else { UNCHECKED + register };
+        let request = match op {
+            RegisterOp::Get => Request::Get(key),
+            RegisterOp::Set(value) => Request::Set(key, value),
+            RegisterOp::Cas(old, new) => Request::Cas(key, old, new),
+            RegisterOp::Add(amount) => Request::Add(key, amount),
+        };
+        let mut body = request.encode().to_vec();
+        let (large, oversized) = (rng.random_bool(options.large), rng.random_bool(options.oversized));
+        let len = rng.random_range(1_500..3_000);
+        if !client.plain && oversized {
+            body.resize(options.request_max + 1, 0);
+        } else if !client.plain && large {
+            body.resize(len, 0);
+        }
+        let cancel = rng.random_bool(options.cancels);
+        let patience = wait(rng, std::time::Duration::from_millis(5));
+        let cancel_at = if cancel { now + patience } else { Instant::FAR_FUTURE };
+        let kind = if is_read { Kind::Read } else { Kind::Write };
+        let Ok(ticket) = world.try_submit(number, kind, body) else { return };
+        let history = self.histories.entry(register).or_default();
+        let checked = is_checked.then(|| (register, history.call(number as u64, now, op)));
+        client.outstanding.insert(ticket, Open { checked, cancel_at });
+    }
+
+    fn ended(&mut self, options: &Options, number: usize, at: Instant, completion: Completion) {
+        let client = &mut self.clients[number];
+        let Some(open) = client.outstanding.remove(&completion.ticket) else { return };
+        client.next = client.next.max(at + wait(&mut client.rng, options.think));
+        let answer = match &completion.outcome {
+            Outcome::Ok(reply) => {
+                self.answered += 1;
+                let answer = decode_reply(reply).filter(|_| reply.len() == 8);
+                if answer.is_none() {
+                    self.nonsense.get_or_insert_with(|| format!("client {number} was answered {reply:02x?}"));
+                }
+                answer
+            }
+            Outcome::ServiceError(text) => {
+                self.nonsense.get_or_insert_with(|| format!("client {number}: service error {text:?}"));
+                None
+            }
+            _ => None,
+        };
+        client.last_seen = answer.unwrap_or(client.last_seen);
+        let Some((register, ticket)) = open.checked else { return };
+        let Some(history) = self.histories.get_mut(&register) else { return };
+        match (&completion.outcome, answer) {
+            (_, Some(answer)) => history.ret(ticket, at, answer),
+            (Outcome::ReplyGone, _) => history.executed(ticket, at),
+            (Outcome::NotExecuted(_) | Outcome::TooLarge { .. }, _) => history.not_executed(ticket),
+            _ => {}
+        }
+    }
+}

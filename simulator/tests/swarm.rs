@@ -1,0 +1,32 @@
+//! Short swarms, and the seeds of runs that once failed.
+
+use simulator::swarm::{self, Verdict};
+
+#[test]
+fn a_short_swarm_is_clean() {
+    for number in 0..40 {
+        let report = swarm::run(swarm::seed_of(1, number));
+        assert_eq!(report.verdict, Verdict::Clean, "hovercraft sim replay --seed {}", report.seed);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for number in [0, 1, 23, 38] {
+        let seed = swarm::seed_of(1, number);
+        let report = swarm::run(seed);
+        assert_eq!(report, swarm::run(seed), "trace, times, counts, everything");
+        assert_ne!(report.trace, swarm::run(seed + 1).trace);
+    }
+}
+
+/// Runs worth repeating: every size and mode, every kind of fault in one of them.
+#[test]
+fn kept_seeds_are_clean() {
+    for seed in KEPT {
+        let report = swarm::run(seed);
+        assert_eq!(report.verdict, Verdict::Clean, "hovercraft sim replay --seed {seed}");
+    }
+}
+
+const KEPT: [u64; 3] = [6238072747940578789, 10451216379200822465, 13802505617680978881];
