@@ -1,14 +1,15 @@
 //! The normal path and its repairs on whole simulated clusters (protocol.md §5, §7).
 
+mod common;
+
 use std::time::Duration;
 
+use common::{Cluster, call, cluster, cluster_of, converge, drain, kind_of, value};
+use hovercraft::Mode;
 use hovercraft::node::Counters;
-use hovercraft::{Mode, Timing};
-use r2p2::client::{Completion, Kind, Outcome};
+use r2p2::client::{Kind, Outcome};
 use simulator::registers::{Request, decode_reply};
-use simulator::{NetworkConfig, Party, Registers, World, WorldConfig};
-
-type Cluster = World<Registers>;
+use simulator::{NetworkConfig, Party};
 
 #[test]
 fn every_size_elects_orders_and_answers() {
@@ -410,57 +411,6 @@ fn the_same_seed_gives_the_same_trace() {
     assert_ne!(run(1), run(2));
 }
 
-fn cluster(nodes: u16, change: impl FnOnce(&mut WorldConfig)) -> Cluster {
-    cluster_of(1, nodes, change)
-}
-
-fn cluster_of(seed: u64, nodes: u16, change: impl FnOnce(&mut WorldConfig)) -> Cluster {
-    let mut config = WorldConfig::new(seed, nodes);
-    config.node.timing = Timing { tick: Duration::from_millis(1), ..Timing::default() };
-    change(&mut config);
-    World::new(config, Registers::default)
-}
-
-fn kind_of(request: Request) -> Kind {
-    if matches!(request, Request::Get(_)) { Kind::Read } else { Kind::Write }
-}
-
-fn call(world: &mut Cluster, client: usize, request: Request) -> u64 {
-    world.submit(client, kind_of(request), request.encode());
-    value(&drain(world, client, 1)[0])
-}
-
-fn drain(world: &mut Cluster, client: usize, count: usize) -> Vec<Completion> {
-    let mut done = Vec::new();
-    let all = world.run_until(Duration::from_secs(30), |world| {
-        done.extend(world.completions(client).into_iter().map(|(_, completion)| completion));
-        done.len() >= count
-    });
-    assert!(all, "{} of {count} operations ended; {world:?}", done.len());
-    done
-}
-
-fn value(completion: &Completion) -> u64 {
-    match &completion.outcome {
-        Outcome::Ok(reply) => decode_reply(reply).expect("a number"),
-        other => panic!("{other:?}"),
-    }
-}
-
 fn counters(world: &Cluster, id: u16) -> Counters {
     *world.node(id).unwrap().counters()
-}
-
-/// Every running node ends with the same log and the same state.
-fn converge(world: &mut Cluster) {
-    let same = world.run_until(Duration::from_secs(5), |world| {
-        let ids = world.running();
-        let view = |id: &u16| {
-            let node = world.node(*id).unwrap();
-            (node.consensus().log().last(), node.applied(), world.applier(*id).unwrap().state_hash())
-        };
-        let first = view(&ids[0]);
-        first.0 == first.1 && ids.iter().all(|id| view(id) == first)
-    });
-    assert!(same, "{world:?}");
 }

@@ -1,17 +1,18 @@
 //! Written-out schedules: each was found by looking for a way to lose, double or stall something (the bracketed ones of
 //! protocol.md).
 
+mod common;
+
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::{Cluster, call, cluster, cluster_of, config_of, converge, drain, value};
 use hovercraft::message::{AppendAck, Envelope, Message};
-use hovercraft::{GroupId, Incarnation, MemberId, NodeId, Timing};
-use r2p2::client::{Completion, Kind, Outcome};
+use hovercraft::{GroupId, Incarnation, MemberId, NodeId};
+use r2p2::client::{Kind, Outcome};
 use simulator::registers::{Request, decode_reply};
 use simulator::world::{peer_address, request_address};
-use simulator::{Party, Registers, World, WorldConfig};
-
-type Cluster = World<Registers>;
+use simulator::{Party, Registers, World};
 
 /// §6.6: F holds an entry of a deposed leader where the new leader has committed another. The new leader's notice and
 /// heartbeats reach F, its Appends do not: F must commit nothing.
@@ -192,7 +193,7 @@ fn a_rid_wraps_and_is_reused_with_another_body_and_with_the_same_body() {
     let mut world = cluster(3, |_| {});
     world.elect();
     let me = "10.9.9.9:777".parse().unwrap();
-    let mut send = |world: &mut Cluster, rid: u16, request: Request| {
+    let send = |world: &mut Cluster, rid: u16, request: Request| {
         let [high, low] = rid.to_be_bytes();
         let mut packet = vec![0xcc, 8, 2, 0xc0, high, low, 0, 1];
         packet.extend_from_slice(&request.encode());
@@ -265,6 +266,23 @@ fn spoofed_acknowledgements_are_counted_and_harmless() {
     assert_eq!(world.node(leader).unwrap().counters().peer_messages_stranger, 1);
     send(&mut world, peer_address(other), 77, 1);
     assert_eq!(world.node(leader).unwrap().counters().peer_messages_stranger, 2);
+    // A member's own acknowledgement, damaged on its way.
+    let captured = std::rc::Rc::new(std::cell::RefCell::new(None));
+    let keep = captured.clone();
+    let rule = world.lose_when(move |flight| {
+        if flight.what == "append_ack" {
+            *keep.borrow_mut() = Some((flight.from, flight.packet.to_vec()));
+        }
+        false
+    });
+    world.run_for(Duration::from_millis(20));
+    world.remove_rule(rule);
+    let Some((Party::Node(member), mut packet)) = captured.take() else { panic!("no acknowledgement") };
+    let matched = r2p2::wire::HEADER_LEN + hovercraft::message::ENVELOPE_LEN + 2;
+    packet[matched..matched + 8].copy_from_slice(&(1u64 << 40).to_be_bytes());
+    world.send_raw(peer_address(member), peer_address(leader), packet.into());
+    world.run_for(Duration::from_micros(100));
+    assert_eq!(world.node(leader).unwrap().counters().acks_inflated, 1);
     assert_eq!(world.node(leader).unwrap().consensus().commit(), commit);
     assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
 }
@@ -294,57 +312,4 @@ fn a_request_too_old_is_refused_and_retried() {
 
 fn last(world: &Cluster, id: u16) -> u64 {
     world.node(id).unwrap().consensus().log().last()
-}
-
-fn config_of(seed: u64, nodes: u16) -> WorldConfig {
-    let mut config = WorldConfig::new(seed, nodes);
-    config.node.timing = Timing { tick: Duration::from_millis(1), ..Timing::default() };
-    config
-}
-
-fn cluster(nodes: u16, change: impl FnOnce(&mut WorldConfig)) -> Cluster {
-    cluster_of(1, nodes, change)
-}
-
-fn cluster_of(seed: u64, nodes: u16, change: impl FnOnce(&mut WorldConfig)) -> Cluster {
-    let mut config = config_of(seed, nodes);
-    change(&mut config);
-    World::new(config, Registers::default)
-}
-
-fn call(world: &mut Cluster, client: usize, request: Request) -> u64 {
-    let kind = if matches!(request, Request::Get(_)) { Kind::Read } else { Kind::Write };
-    world.submit(client, kind, request.encode());
-    value(&drain(world, client, 1)[0])
-}
-
-fn drain(world: &mut Cluster, client: usize, count: usize) -> Vec<Completion> {
-    let mut done = Vec::new();
-    let all = world.run_until(Duration::from_secs(2000), |world| {
-        done.extend(world.completions(client).into_iter().map(|(_, completion)| completion));
-        done.len() >= count
-    });
-    assert!(all, "{} of {count} operations ended; {world:?}", done.len());
-    done
-}
-
-fn value(completion: &Completion) -> u64 {
-    match &completion.outcome {
-        Outcome::Ok(reply) => decode_reply(reply).expect("a number"),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Every running node ends with the same log and the same state.
-fn converge(world: &mut Cluster) {
-    let same = world.run_until(Duration::from_secs(5), |world| {
-        let ids = world.running();
-        let view = |id: &u16| {
-            let node = world.node(*id).unwrap();
-            (node.consensus().log().last(), node.applied(), world.applier(*id).unwrap().state_hash())
-        };
-        let first = view(&ids[0]);
-        first.0 == first.1 && ids.iter().all(|id| view(id) == first)
-    });
-    assert!(same, "{world:?}");
 }
