@@ -7,6 +7,7 @@ mod node;
 mod output;
 mod place;
 mod processes;
+mod sim;
 mod status;
 mod up;
 
@@ -42,6 +43,7 @@ enum Command {
     Node(node::Args),
     Kv(kv::Args),
     Status(status::Args),
+    Sim(sim::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Node(args) => node::run(&args),
         Command::Kv(args) => kv::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Sim(args) => sim::run(&args),
     };
     result.unwrap_or_else(|failure: Failure| failure.report())
 }
