@@ -20,7 +20,7 @@ fn the_same_seed_gives_the_same_run() {
     }
 }
 
-/// Runs worth repeating: every size and mode, every kind of fault in one of them.
+/// Runs that failed once, and a few of every size.
 #[test]
 fn kept_seeds_are_clean() {
     for seed in KEPT {
@@ -29,4 +29,12 @@ fn kept_seeds_are_clean() {
     }
 }
 
-const KEPT: [u64; 3] = [6238072747940578789, 10451216379200822465, 13802505617680978881];
+const KEPT: [u64; 5] = [
+    6238072747940578789,
+    10451216379200822465,
+    13802505617680978881,
+    // A follower behind the leader's log counted as one that has to catch up.
+    16028540878717345921,
+    // Operations were never answered.
+    6084615746693132202,
+];
