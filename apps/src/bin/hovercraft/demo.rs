@@ -158,7 +158,8 @@ impl Run {
     ) -> Result<Option<Self>, Failure> {
         let clock = Clock::new();
         let start = clock.now();
-        let shared = Shared::new(clock, start, start + Duration::from_secs(args.seconds.into()));
+        let in_flight = usize::from(args.clients) * usize::from(args.in_flight);
+        let shared = Shared::new(clock, start, start + Duration::from_secs(args.seconds.into()), in_flight);
         let options = cluster.config.client_options();
         story.tell(format_args!(
             "load: {} clients with {} operations in flight each: get, set, cas, del, incr",
@@ -249,6 +250,7 @@ impl Run {
             lost_acknowledged: judgement.lost_acknowledged,
             duplicated: judgement.duplicated,
             linearizable: judgement.linearizable,
+            undecided: judgement.undecided,
             reason,
             keys: judgement.keys,
             replies: cluster.config.nodes.iter().map(replies).collect(),
@@ -309,7 +311,6 @@ fn kill_the_leader(
 }
 
 fn summarize(report: &Report, story: &Story) {
-    let yes = |good: bool| if good { "yes" } else { "NO" };
     let replies: Vec<String> =
         report.replies.iter().map(|replies| format!("n{} {}", replies.node, grouped(replies.replies))).collect();
     story.plain("");
@@ -343,7 +344,7 @@ fn summarize(report: &Report, story: &Story) {
         "increments       {} acknowledged ones lost, {} executed twice",
         report.lost_acknowledged, report.duplicated
     ));
-    story.plain(format_args!("linearizable     {} ({} keys)", yes(report.linearizable), report.keys));
+    story.plain(format_args!("linearizable     {} ({} keys)", report.verdict(), report.keys));
     if let Some(reason) = &report.reason {
         story.plain(format_args!("\n{reason}"));
     }

@@ -20,6 +20,8 @@ pub(crate) type KvHistory = History<Op, Ret>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Judgement {
     pub(crate) linearizable: bool,
+    /// Nothing is proven to be wrong, but the check gave up on a key.
+    pub(crate) undecided: bool,
     pub(crate) lost_acknowledged: i128,
     pub(crate) duplicated: i128,
     pub(crate) keys: usize,
@@ -43,20 +45,29 @@ pub(crate) fn judge(history: &KvHistory) -> Judgement {
             Op::Scan { .. } => reason = Some("the demo asks for no scans, and its check cannot judge them".to_owned()),
         }
     }
-    let mut judgement =
-        Judgement { linearizable: true, lost_acknowledged: 0, duplicated: 0, keys: parts.len(), reason };
+    let mut judgement = Judgement {
+        linearizable: true,
+        undecided: false,
+        lost_acknowledged: 0,
+        duplicated: 0,
+        keys: parts.len(),
+        reason,
+    };
+    let (mut violation, mut undecided) = (None, None);
     for (key, operations) in parts {
         let part: KvHistory = operations.into_iter().collect();
         judgement.count(key, &part);
         let verdict = kv::check(&part, BUDGET_DEFAULT).verdict;
         match verdict {
             Verdict::Linearizable => {}
-            Verdict::NotLinearizable(_) | Verdict::Undecided(_) => {
-                judgement.linearizable = false;
-                judgement.reason.get_or_insert_with(|| verdict.to_string());
-            }
+            Verdict::NotLinearizable(_) => _ = violation.get_or_insert_with(|| verdict.to_string()),
+            Verdict::Undecided(_) => _ = undecided.get_or_insert_with(|| verdict.to_string()),
         }
     }
+    judgement.linearizable = violation.is_none() && undecided.is_none();
+    judgement.undecided = violation.is_none() && undecided.is_some();
+    // What is proven to be wrong comes before what is not known.
+    judgement.reason = violation.or(judgement.reason).or(undecided);
     judgement
 }
 

@@ -19,10 +19,12 @@ use super::check::KvHistory;
 use super::wire;
 use crate::output::Failure;
 
-/// Keys in use at a time. Few, so that clients meet on them.
-const REGISTERS: usize = 8;
-/// Counters in use at a time.
-const COUNTERS: usize = 4;
+/// Fewest keys in use at a time: few, so that clients meet on them.
+const REGISTERS_MIN: usize = 8;
+/// Operations in flight for each key in use, on average: with many more, the check would have to try too many orders.
+const IN_FLIGHT_PER_REGISTER: usize = 4;
+/// So many keys for one counter.
+const REGISTERS_PER_COUNTER: usize = 2;
 /// After so many operations a key is retired and a fresh one takes its place: short enough for the check to decide
 /// quickly.
 const OPERATIONS_PER_KEY: u64 = 1000;
@@ -41,8 +43,9 @@ pub(crate) struct Shared {
     pub(crate) held_back: AtomicBool,
     /// Whether nobody wants to know any more.
     given_up: AtomicBool,
-    registers: [AtomicU64; REGISTERS],
-    counters: [AtomicU64; COUNTERS],
+    /// Operations on each key in use, of all its generations.
+    registers: Vec<AtomicU64>,
+    counters: Vec<AtomicU64>,
     /// Operations submitted so far.
     pub(crate) submitted: AtomicU64,
     /// Operations answered so far.
@@ -54,15 +57,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Clock, start: Instant, end: Instant) -> Self {
+    /// For clients that keep `in_flight` operations in flight, all together.
+    pub(crate) fn new(clock: Clock, start: Instant, end: Instant, in_flight: usize) -> Self {
+        let registers = (in_flight / IN_FLIGHT_PER_REGISTER).max(REGISTERS_MIN);
+        let slots = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
         Self {
             clock,
             start,
             end,
             held_back: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
-            registers: Default::default(),
-            counters: Default::default(),
+            registers: slots(registers),
+            counters: slots(registers / REGISTERS_PER_COUNTER),
             submitted: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             dead: AtomicU64::new(u64::MAX),
@@ -231,6 +237,10 @@ impl<'a> LoadClient<'a> {
                     self.shared.answered(call, now);
                     match wire::decode(&op, &body) {
                         Ok(ret) => {
+                            // Only keys of the present generations matter.
+                            if self.seen.len() > 4 * self.shared.registers.len() {
+                                self.seen.clear();
+                            }
                             remember(&mut self.seen, &op, &ret);
                             history.ret(recorded, now, ret);
                         }
@@ -261,9 +271,5 @@ fn remember(seen: &mut BTreeMap<Bytes, Option<Bytes>>, op: &Op, ret: &Ret) {
         (KeyOp::Del, _) => None,
         _ => return,
     };
-    // Only keys of the present generations matter.
-    if seen.len() > 4 * (REGISTERS + COUNTERS) {
-        seen.clear();
-    }
     seen.insert(key.clone(), value);
 }

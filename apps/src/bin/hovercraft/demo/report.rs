@@ -60,6 +60,8 @@ pub(crate) struct Report {
     pub duplicated: i128,
     /// Whether an order of the whole history has been found and replayed that explains every answer.
     pub linearizable: bool,
+    /// Whether the check gave up on a part of the history before it knew, which is no pass.
+    pub undecided: bool,
     /// What does not hold, or why it could not be decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -90,6 +92,15 @@ impl Report {
     /// The object on the last line of `demo --json`.
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+
+    /// Whether it is linearizable, in a word.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match (self.linearizable, self.undecided) {
+            (true, _) => "yes",
+            (false, true) => "NOT DECIDED",
+            (false, false) => "NO",
+        }
     }
 
     /// Writes both files and returns the path of the one for people.
@@ -127,7 +138,7 @@ impl Report {
         row("replies by node", replies.join(", "));
         row("acknowledged increments lost", self.lost_acknowledged.to_string());
         row("increments executed twice", self.duplicated.to_string());
-        row("linearizable", format!("{} ({} keys)", if self.linearizable { "yes" } else { "NO" }, self.keys));
+        row("linearizable", format!("{} ({} keys)", self.verdict(), self.keys));
         let reason = self.reason.as_deref().map_or_else(String::new, |why| format!("<pre>{}</pre>", escaped(why)));
         format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>HovercRaft demo: {verdict}</title>\n\
