@@ -337,6 +337,11 @@ impl Consensus {
         Some((progress.matched, progress.state == raft::ProgressState::Replicate))
     }
 
+    /// The leader's view of a peer: the next entry to send it, or to probe it with.
+    pub fn next(&self, peer: MemberId) -> Option<LogIndex> {
+        self.raft.prs().get(peer.raft()).map(|progress| progress.next_idx)
+    }
+
     /// A probed peer has acknowledged again what it already had: its log matches so far. The crate waits for a *new*
     /// acknowledgement before it calls that replicating, which on an idle system would never come.
     pub fn confirm(&mut self, peer: MemberId, matched: LogIndex) {

@@ -38,6 +38,10 @@ impl Default for FetchLimits {
     }
 }
 
+/// How often a body is asked for before it is given up: it may have died with the node that had it. Whoever still needs
+/// it is told so by the leader, which repeats the Append, and asks anew.
+const ROUNDS_MAX: u32 = 8;
+
 /// Most items per Fetch, so that it fits a datagram.
 const ITEMS_PER_FETCH: usize = 50;
 
@@ -144,6 +148,10 @@ impl Fetcher {
         let offset = self.rng.random_range(0..peers.len());
         while let Some(identity) = self.pop_due(now) {
             let Some(wanted) = self.wanted.get_mut(&identity) else { continue };
+            if wanted.asked == ROUNDS_MAX {
+                self.wanted.remove(&identity);
+                continue;
+            }
             let peer = match wanted.ask_first.take() {
                 Some(peer) if peers.contains(&peer) => peer,
                 _ => next_peer(peers, offset, wanted.last_asked),
@@ -249,6 +257,23 @@ mod tests {
         fetcher.done(&Digest(1));
         assert_eq!(fetcher.next_due(), Some(Instant::ZERO));
         assert_eq!(fetcher.ask(Instant::ZERO, &peers()).len(), 1);
+    }
+
+    #[test]
+    fn what_nobody_has_is_given_up_and_makes_room() {
+        let limits = FetchLimits { in_flight_max: 1, patience: Duration::ZERO, ..FetchLimits::default() };
+        let mut fetcher = Fetcher::new(limits, 1);
+        fetcher.want(Instant::ZERO, Digest(1), 0, None);
+        fetcher.want(Instant::ZERO, Digest(2), 0, None);
+        let mut asked = Vec::new();
+        while let Some(due) = fetcher.next_due() {
+            asked.extend(fetcher.ask(due, &peers()).into_iter().flat_map(|(_, fetch)| fetch.items));
+        }
+        assert!(fetcher.is_empty());
+        for id in [1, 2] {
+            let rounds = asked.iter().filter(|item| item.identity == Digest(id)).count();
+            assert_eq!(rounds, ROUNDS_MAX as usize);
+        }
     }
 
     #[test]

@@ -80,17 +80,30 @@ impl UnorderedSet {
         Ok(self.stays)
     }
 
-    /// Takes a request that an entry has named or is about to name, whatever the bounds: one whose entry another leader
-    /// has replaced, as old as it was (§7.3), or a fetched body that an entry waits for. How many there can be is
-    /// bounded elsewhere: by the window, and by the Appends that may be held back.
+    /// Returns a request whose entry another leader has replaced, as old as it was (§7.3). It is older than most that
+    /// wait. Taken whatever the bounds: the window bounds how many there can be.
     pub fn put_back(&mut self, at: Instant, head: RequestHead, body: Bytes) {
+        if let Some(stay) = self.add(at, head, body) {
+            self.arrivals.push_front((stay, head.identity));
+        }
+    }
+
+    /// Adds a body that an entry waits for, whatever the bounds: the Appends that may be held back bound how many there
+    /// can be.
+    pub fn insert_needed(&mut self, now: Instant, head: RequestHead, body: Bytes) {
+        if let Some(stay) = self.add(now, head, body) {
+            self.arrivals.push_back((stay, head.identity));
+        }
+    }
+
+    fn add(&mut self, at: Instant, head: RequestHead, body: Bytes) -> Option<u64> {
         if self.waiting.contains_key(&head.identity) {
-            return;
+            return None;
         }
         self.stays += 1;
         self.bytes += body.len();
-        self.arrivals.push_front((self.stays, head.identity));
         self.waiting.insert(head.identity, Waiting { head, body, at, stay: self.stays });
+        Some(self.stays)
     }
 
     /// Whether the request waits here.
@@ -111,9 +124,13 @@ impl UnorderedSet {
         Some(waiting)
     }
 
-    /// Forgets requests that are too old; returns how many.
+    /// Forgets requests that are older than the limit; returns how many.
     pub fn expire(&mut self, now: Instant) -> usize {
-        let age_max = self.limits.age_max;
+        self.expire_older(now, self.limits.age_max)
+    }
+
+    /// Forgets requests that are older than `age_max`; returns how many.
+    pub fn expire_older(&mut self, now: Instant, age_max: Duration) -> usize {
         let mut expired = 0;
         while let Some(oldest) = self.oldest() {
             if now.since(oldest.at) < age_max {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use r2p2::Instant;
+use r2p2::{Digest, Instant};
 
 use super::{Node, rest_of};
 use crate::config::Mode;
@@ -226,9 +226,7 @@ impl Node {
             self.hold(now, term, append);
             return false;
         }
-        for item in &append.entries.0 {
-            self.take_inline_body(now, item);
-        }
+        let inline: Vec<Digest> = append.entries.0.iter().filter_map(|item| self.take_inline_body(now, item)).collect();
         let entries = &append.entries.0;
         let here = |item: &crate::message::AppendEntry| {
             !item.entry.needs_body() || self.has_body(&item.entry.request.identity)
@@ -256,6 +254,10 @@ impl Node {
         prefix.entries.0.truncate(taken);
         self.consensus.step_append(from, term, &prefix);
         self.advance(now);
+        // Bodies that came with their entries stay only if the entries do.
+        for identity in &inline {
+            self.unordered.take(identity);
+        }
         if self.config.early_commit && self.config.voters.len() == 3 {
             self.consensus.commit_with_leader(persisted);
         }
@@ -273,14 +275,16 @@ impl Node {
             || log.bytes() >= limits.retention.bytes_max.max(limits.window_bytes_max) && log.first() > self.applied
     }
 
-    /// In mode `raft` the body travels with its entry.
-    fn take_inline_body(&mut self, now: Instant, item: &crate::message::AppendEntry) {
+    /// In mode `raft` the body travels with its entry. Returns which was taken.
+    fn take_inline_body(&mut self, now: Instant, item: &crate::message::AppendEntry) -> Option<Digest> {
         let head = item.entry.request;
-        let Some(body) = &item.body else { return };
-        if item.entry.needs_body() && !self.has_body(&head.identity) && self.identity_of(&head, body) == head.identity {
-            // The leader has checked the bounds; the log takes it over in this very call.
-            self.unordered.put_back(now, head, body.clone());
+        let body = item.body.as_ref()?;
+        let new =
+            item.entry.needs_body() && !self.has_body(&head.identity) && self.identity_of(&head, body) == head.identity;
+        if new {
+            self.unordered.insert_needed(now, head, body.clone());
         }
+        new.then_some(head.identity)
     }
 
     fn hold(&mut self, now: Instant, term: Term, append: Append) {

@@ -164,6 +164,8 @@ impl Peer {
 
 impl Node {
     pub(super) fn start_leading(&mut self, now: Instant) {
+        let expired = self.unordered.expire_older(now, self.config.timing.order_age_max);
+        self.counters.unordered_expired += expired as u64;
         let config = &self.config;
         let log = self.consensus.log();
         let last = log.last();
@@ -179,12 +181,7 @@ impl Node {
                 repliers.announce(record.entry.replier, index);
             }
         }
-        let pending = self
-            .unordered
-            .in_arrival_order()
-            .filter(|waiting| now.since(waiting.at) < config.timing.order_age_max)
-            .map(|waiting| (waiting.head.identity, waiting.stay))
-            .collect();
+        let pending = self.unordered.in_arrival_order().map(|waiting| (waiting.head.identity, waiting.stay)).collect();
         self.leading = Some(Leading {
             elected: now,
             log_time: self.log_time,
@@ -404,10 +401,11 @@ impl Node {
         }
         let Some((matched, replicating)) = self.consensus.peer(from) else { return };
         let first = self.consensus.log().first();
+        // Where the next entries would have to come from, or the next probe, nothing is kept.
+        let out_of_reach = self.consensus.next(from).is_some_and(|next| next < first);
         let Some(peer) = self.leading.as_mut().and_then(|leading| leading.peer(from)) else { return };
         peer.acknowledged(now, matched);
-        peer.needs_snapshot = !replicating && matched + 1 < first && ack.reject.is_some_and(|r| r.hint + 1 < first)
-            || peer.needs_snapshot && matched + 1 < first;
+        peer.needs_snapshot = matched + 1 < first && (out_of_reach || peer.needs_snapshot);
         if !replicating {
             peer.in_step = false;
             peer.repeat_at = None;

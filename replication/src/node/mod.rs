@@ -458,6 +458,8 @@ impl Node {
         self.seen = seen;
         self.following.reset();
         self.leading = None;
+        // Who leads now asks for what it needs; what the last one needed may be nowhere any more.
+        self.fetcher.clear();
         self.counters.role_changes += 1;
         if seen.1 == Role::Leader {
             self.counters.elections_won += 1;
@@ -470,7 +472,12 @@ impl Node {
     fn tick(&mut self, now: Instant) {
         self.consensus.tick();
         self.advance(now);
-        self.counters.unordered_expired += self.unordered.expire(now) as u64;
+        // What a leader may not order any more only takes the place of what it could.
+        let expired = match self.leading {
+            Some(_) => self.unordered.expire_older(now, self.config.timing.order_age_max),
+            None => self.unordered.expire(now),
+        };
+        self.counters.unordered_expired += expired as u64;
         self.counters.peer_messages_incomplete += self.peer_packets.expire(now) as u64;
         if self.leading.is_some() {
             self.watch_for_deafness(now);

@@ -131,7 +131,7 @@ impl Node {
             return;
         }
         if self.leading.is_none() {
-            self.unordered.put_back(now, head, body);
+            self.unordered.insert_needed(now, head, body);
             return;
         }
         if head.session.is_none() && self.plain.knows(now, head.client, &head.identity) {
