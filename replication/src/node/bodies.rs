@@ -47,7 +47,12 @@ impl Node {
             self.fetcher.not_there(now, missing);
         }
         let mut new = false;
-        for Body { head, body } in bodies.found {
+        for Body { mut head, body } in bodies.found {
+            // The identity does not cover it, so a damaged one would not show, and would fence off what its client still
+            // wants. Left out, the client's next request says it again.
+            if let Some(session) = &mut head.session {
+                session.first_unacked = 0;
+            }
             let proper = head.body_len as usize == body.len() && self.identity_of(&head, &body) == head.identity;
             if !proper || !self.fetcher.done(&head.identity) {
                 self.counters.bodies_unwanted += 1;
