@@ -55,9 +55,9 @@ pub fn value(completion: &Completion) -> u64 {
     }
 }
 
-/// Every running node ends with the same log and the same state.
-pub fn converge(world: &mut Cluster) {
-    let same = world.run_until(Duration::from_secs(5), |world| {
+/// Whether every running node ends with the same log and the same state.
+pub fn converged(world: &mut Cluster) -> bool {
+    world.run_until(Duration::from_secs(5), |world| {
         let ids = world.running();
         let view = |id: &u16| {
             let node = world.node(*id).unwrap();
@@ -65,6 +65,10 @@ pub fn converge(world: &mut Cluster) {
         };
         let first = view(&ids[0]);
         first.0 == first.1 && ids.iter().all(|id| view(id) == first)
-    });
-    assert!(same, "{world:?}");
+    })
+}
+
+/// Every running node ends with the same log and the same state.
+pub fn converge(world: &mut Cluster) {
+    assert!(converged(world), "{world:?}");
 }
