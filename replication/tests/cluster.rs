@@ -209,7 +209,7 @@ fn any_bytes_at_any_port_are_counted_and_survived() {
         cluster.statuses().iter().all(|status| {
             counter(status, "net.requests.truncated") == 1
                 && counter(status, "net.group_requests.truncated") == 1
-                && counter(status, "node.peer_packets_malformed") >= 5
+                && counter(status, "node.peer_messages_stranger") >= 5
         })
     });
 }

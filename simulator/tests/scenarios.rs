@@ -287,6 +287,24 @@ fn spoofed_acknowledgements_are_counted_and_harmless() {
     assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
 }
 
+/// §6.12: what comes from a member's address need not come from the member, or whole.
+#[test]
+fn garbage_from_a_members_address_is_counted_and_harmless() {
+    let mut world = cluster(3, |_| {});
+    let leader = world.elect();
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    let not_r2p2 = [&b""[..], b"x", &[0xcc; 8], &[0; 1400]];
+    let not_ours = [&[0xcc, 8, 0x71, 0xc0, 0, 1, 0, 1][..], &[0xcc, 8, 0x71, 0xc0, 0, 1, 0, 1, 1, 99, 0, 1]];
+    for packet in not_r2p2.into_iter().chain(not_ours) {
+        world.send_raw(peer_address(other), peer_address(leader), Bytes::copy_from_slice(packet));
+    }
+    world.run_for(Duration::from_millis(1));
+    let counters = *world.node(leader).unwrap().counters();
+    assert_eq!(counters.peer_packets_malformed, not_r2p2.len() as u64);
+    assert_eq!(counters.peer_messages_malformed, not_ours.len() as u64);
+    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
+}
+
 /// §7.1 [overload: bodies expire on followers while still queued at the leader]: what is too old is not ordered.
 #[test]
 fn a_request_too_old_is_refused_and_retried() {
