@@ -83,6 +83,12 @@ impl Node {
         self.unordered.contains(identity) || self.consensus.log().find(identity).is_some()
     }
 
+    /// How long the body of this request is, if it is here. An entry that says otherwise is not about this request.
+    pub(super) fn body_len(&self, identity: &Digest) -> Option<usize> {
+        let waiting = self.unordered.get(identity).map(|waiting| waiting.body.len());
+        waiting.or_else(|| self.body_in_log(identity).map(|body| body.len()))
+    }
+
     pub(super) fn identity_of(&self, head: &RequestHead, body: &[u8]) -> Digest {
         identity(&self.config.digest_key, head.client, head.rid, head.session.as_ref(), body)
     }

@@ -229,7 +229,8 @@ impl Node {
         let inline: Vec<Digest> = append.entries.0.iter().filter_map(|item| self.take_inline_body(now, item)).collect();
         let entries = &append.entries.0;
         let here = |item: &crate::message::AppendEntry| {
-            !item.entry.needs_body() || self.has_body(&item.entry.request.identity)
+            let request = &item.entry.request;
+            !item.entry.needs_body() || self.body_len(&request.identity) == Some(request.body_len as usize)
         };
         let taken = entries.iter().take_while(|item| here(item)).count();
         let missing: Vec<_> = entries
