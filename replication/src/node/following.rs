@@ -266,14 +266,16 @@ impl Node {
         true
     }
 
-    /// Whether the log holds as much as it may and cannot be shortened, because this node has not executed it yet: a slow
-    /// service. The leader repeats what is not taken, and assigns such a node nothing meanwhile (§5.3, §7.4).
+    /// Whether the log holds as much as it may and cannot be shortened, because this node has not executed what it knows
+    /// to be committed: a slow service. The leader repeats what is not taken, and assigns such a node nothing meanwhile
+    /// (§5.3, §7.4). What is not known to be committed does not count: the leader's window bounds it, and to refuse
+    /// Appends for it would be to wait for what only they can tell.
     fn is_full(&self) -> bool {
         let (log, limits) = (self.consensus.log(), &self.config.limits);
-        let unapplied = log.last() - self.applied;
+        let behind = self.consensus.commit() - self.applied;
         let entries_max = limits.retention.entries_max.max(limits.window_entries_max) as u64;
-        unapplied >= entries_max
-            || log.bytes() >= limits.retention.bytes_max.max(limits.window_bytes_max) && log.first() > self.applied
+        let bytes_max = limits.retention.bytes_max.max(limits.window_bytes_max);
+        behind >= entries_max || behind > 0 && log.bytes() >= bytes_max && log.first() > self.applied
     }
 
     /// In mode `raft` the body travels with its entry. Returns which was taken.
