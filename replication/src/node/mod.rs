@@ -568,6 +568,3 @@ impl std::fmt::Debug for Node {
             .finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests;
