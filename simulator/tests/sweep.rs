@@ -12,55 +12,10 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use simulator::history::{self, History};
 use simulator::linearizability::increments::{Increment, Totals};
-use simulator::linearizability::{BUDGET_DEFAULT, Model, Verdict, check};
+use simulator::linearizability::{BUDGET_DEFAULT, Verdict, check};
 use simulator::registers::{Request, decode_reply};
+use simulator::swarm::model::{RegisterModel, RegisterOp};
 use simulator::{NetworkConfig, Party, Registers, World, WorldConfig};
-
-/// One register as [`Registers`] is specified.
-enum Register {}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum RegisterOp {
-    Get,
-    Set(u64),
-    Cas(u64, u64),
-    Add(u64),
-}
-
-impl Model for Register {
-    type Op = RegisterOp;
-    type Ret = u64;
-    type State = u64;
-
-    fn init() -> u64 {
-        0
-    }
-
-    fn step(state: &u64, op: &RegisterOp, ret: Option<&u64>) -> Option<u64> {
-        let (next, answer) = match *op {
-            RegisterOp::Get => (*state, *state),
-            RegisterOp::Set(value) => (value, *state),
-            RegisterOp::Cas(old, new) => (if *state == old { new } else { *state }, *state),
-            RegisterOp::Add(amount) => (state.wrapping_add(amount), state.wrapping_add(amount)),
-        };
-        ret.is_none_or(|ret| *ret == answer).then_some(next)
-    }
-
-    fn observes_only(op: &RegisterOp, ret: Option<&u64>) -> bool {
-        match (op, ret) {
-            (RegisterOp::Get, _) => true,
-            (RegisterOp::Cas(old, _), Some(ret)) => old != ret,
-            _ => false,
-        }
-    }
-
-    fn needs(op: &RegisterOp, ret: &u64) -> Option<u64> {
-        Some(match *op {
-            RegisterOp::Get | RegisterOp::Set(_) | RegisterOp::Cas(..) => *ret,
-            RegisterOp::Add(amount) => ret.wrapping_sub(amount),
-        })
-    }
-}
 
 const COUNTER: u64 = 100;
 
@@ -178,7 +133,7 @@ impl Load {
             panic!("seed {seed}: {violation}");
         }
         for (key, history) in &self.registers {
-            let report = check::<Register>(history, BUDGET_DEFAULT);
+            let report = check::<RegisterModel>(history, BUDGET_DEFAULT);
             match report.verdict {
                 Verdict::Linearizable => {}
                 Verdict::NotLinearizable(_) => panic!("seed {seed} key {key}: {}", report.verdict),

@@ -3,10 +3,8 @@
 use std::net::SocketAddrV4;
 
 use bytes::Bytes;
-use r2p2::MessageHead;
-use r2p2::message::write_packets;
-use r2p2::server::write_drop;
-use r2p2::wire::{Extensions, MessageType, Policy, ReplyStatus};
+use r2p2::server::{write_drop, write_response};
+use r2p2::wire::{Extensions, ReplyStatus};
 
 use super::ApplierCounters;
 use crate::entry::RequestHead;
@@ -53,8 +51,7 @@ impl Answer<'_> {
                 Extensions { session: request.session, entry_index: self.index, status, ..Extensions::default() }
             }
         };
-        let head = MessageHead { kind: MessageType::Response, policy: Policy::Fixed, rid: request.rid, extensions };
-        write_packets(&head, self.body, packet_max, &mut |packet| send(request.client, packet))
+        write_response(request.rid, extensions, self.body, packet_max, &mut |packet| send(request.client, packet))
             .expect("reply_max has been checked against packet_max");
         counters.replies_sent += 1;
     }

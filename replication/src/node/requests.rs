@@ -5,9 +5,8 @@ use std::net::SocketAddrV4;
 
 use bytes::Bytes;
 use r2p2::Instant;
-use r2p2::message::{MessageHead, write_packets};
-use r2p2::server::{IncomingRequest, ServerConfig, ServerEvent, write_drop};
-use r2p2::wire::{Extensions, MessageType, Policy, ReplyStatus, Session};
+use r2p2::server::{self, IncomingRequest, ServerConfig, ServerEvent, write_drop};
+use r2p2::wire::{Extensions, ReplyStatus, Session};
 
 use super::{AdminRequest, Node, Output};
 use crate::applier::{Committed, Work};
@@ -264,8 +263,7 @@ fn write_response(
     body: &[u8],
     outputs: &mut VecDeque<Output>,
 ) {
-    let head = MessageHead { kind: MessageType::Response, policy: Policy::Fixed, rid, extensions };
-    let written = write_packets(&head, body, packet_max, &mut |packet| {
+    let written = server::write_response(rid, extensions, body, packet_max, &mut |packet| {
         outputs.push_back(Output::Client { to, packet });
     });
     debug_assert!(written.is_ok(), "answers written by the node itself are short");
