@@ -1,0 +1,43 @@
+//! Who has which address in a world.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use hovercraft::{Incarnation, MemberId, NodeId};
+
+use crate::flight::Party;
+
+pub(super) const REQUEST_PORT: u16 = 9000;
+pub(super) const PEER_PORT: u16 = 9100;
+
+/// Where a node receives requests.
+pub fn request_address(id: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, id as u8), REQUEST_PORT)
+}
+
+/// Where a node receives what other nodes say.
+pub fn peer_address(id: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, id as u8), PEER_PORT)
+}
+
+/// A client's address.
+pub fn client_address(number: usize) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(10, 1, (number / 250) as u8, (number % 250 + 1) as u8), 5000)
+}
+
+pub(super) fn member(id: u16) -> MemberId {
+    MemberId::new(NodeId(id), Incarnation(1))
+}
+
+/// Whose address this is, in a world of so many nodes and clients.
+pub(super) fn party(address: SocketAddrV4, nodes: u16, clients: usize) -> Party {
+    let [a, b, c, d] = address.ip().octets();
+    match (a, b) {
+        (10, 0) if (1..=nodes).contains(&u16::from(d)) => Party::Node(u16::from(d)),
+        // A flipped bit can make an address of nobody's.
+        (10, 1) if d > 0 => match usize::from(c) * 250 + usize::from(d) - 1 {
+            number if number < clients => Party::Client(number),
+            _ => Party::Raw,
+        },
+        _ => Party::Raw,
+    }
+}

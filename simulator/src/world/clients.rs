@@ -1,0 +1,94 @@
+//! Clients: what they ask, and what they are told.
+
+use bytes::Bytes;
+use hovercraft::Service;
+use r2p2::Instant;
+use r2p2::client::{Client, ClientOutput, Completion, Kind, SubmitError, Target, Ticket};
+use r2p2::server::Via;
+
+use super::addresses::{client_address, request_address};
+use super::{Event, World};
+use crate::flight::Party;
+
+pub(super) struct ClientHost {
+    pub(super) core: Client,
+    pub(super) generation: u64,
+    pub(super) wake: Option<Instant>,
+    pub(super) completions: Vec<(Instant, Completion)>,
+}
+
+impl<S: Service> World<S> {
+    /// A client invokes an operation.
+    pub fn submit(&mut self, client: usize, kind: Kind, body: impl Into<Bytes>) -> Ticket {
+        let ticket = self.clients[client].core.submit(self.now, kind, body.into()).expect("within the client's limits");
+        self.drive_client(client);
+        ticket
+    }
+
+    /// The same where the client may have too much to do already.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn try_submit(&mut self, client: usize, kind: Kind, body: impl Into<Bytes>) -> Result<Ticket, SubmitError> {
+        let submitted = self.clients[client].core.submit(self.now, kind, body.into());
+        self.drive_client(client);
+        submitted
+    }
+
+    /// A client gives up an operation.
+    pub fn cancel(&mut self, client: usize, ticket: Ticket) {
+        self.clients[client].core.cancel(self.now, ticket);
+        self.drive_client(client);
+    }
+
+    /// Takes what has ended at a client since the last time.
+    pub fn completions(&mut self, client: usize) -> Vec<(Instant, Completion)> {
+        std::mem::take(&mut self.clients[client].completions)
+    }
+
+    /// Whether anything has ended at any client that nobody has taken yet.
+    pub fn has_completions(&self) -> bool {
+        self.clients.iter().any(|client| !client.completions.is_empty())
+    }
+
+    /// A client's core.
+    pub fn client(&self, client: usize) -> &Client {
+        &self.clients[client].core
+    }
+
+    pub(super) fn drive_client(&mut self, number: usize) {
+        let now = self.now;
+        let from = client_address(number);
+        loop {
+            match self.clients[number].core.poll_output(now) {
+                ClientOutput::Transmit { target, packet } => match target {
+                    Target::Group => {
+                        for id in 1..=self.config.nodes {
+                            let to = request_address(id);
+                            self.transmit(Party::Client(number), from, Party::Node(id), to, Via::Group, packet.clone());
+                        }
+                    }
+                    Target::Node(at) => {
+                        let id = at as u16 + 1;
+                        let to = request_address(id);
+                        self.transmit(Party::Client(number), from, Party::Node(id), to, Via::Unicast, packet);
+                    }
+                    Target::Address(to) => {
+                        self.transmit(Party::Client(number), from, self.party(to), to, Via::Unicast, packet);
+                    }
+                },
+                ClientOutput::Done(completion) => self.clients[number].completions.push((now, completion)),
+                ClientOutput::Timeout(at, _) => {
+                    let client = &mut self.clients[number];
+                    if client.wake != Some(at) {
+                        client.generation += 1;
+                        client.wake = Some(at);
+                        let generation = client.generation;
+                        self.schedule(at, Event::Wake { party: Party::Client(number), generation });
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What kind of world.
+
+use std::time::Duration;
+
+use hovercraft::NodeConfig;
+use r2p2::client::ClientConfig;
+
+use super::addresses::member;
+
+/// How the network behaves.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct NetworkConfig {
+    /// Shortest time a datagram takes.
+    pub latency: Duration,
+    /// Up to this much is added, which is also what reorders.
+    pub jitter: Duration,
+    /// Share of datagrams that are lost, decided for each receiver of a multicast on its own.
+    pub loss: f64,
+    /// Share of datagrams that arrive twice.
+    pub duplicate: f64,
+    /// Share of datagrams of which one bit is flipped, where the protocol has to notice: the marks of the header, or,
+    /// in what is fetched, whatever follows the envelope. UDP's checksum stands in front of everything else, and no
+    /// protocol without authentication survives a changed request.
+    pub corrupt: f64,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_micros(10),
+            jitter: Duration::from_micros(10),
+            loss: 0.0,
+            duplicate: 0.0,
+            corrupt: 0.0,
+        }
+    }
+}
+
+/// What kind of world.
+#[derive(Clone, Debug)]
+pub struct WorldConfig {
+    /// Decides everything.
+    pub seed: u64,
+    /// Nodes.
+    pub nodes: u16,
+    /// Clients.
+    pub clients: usize,
+    /// How many of them, the first ones, do without sessions.
+    pub plain_clients: usize,
+    /// The network.
+    pub network: NetworkConfig,
+    /// What all nodes have in common; identity, seed and voters are filled in.
+    pub node: NodeConfig,
+    /// What all clients have in common.
+    pub client: ClientConfig,
+    /// Whether a violated invariant ends the run ([`World::violation`]) rather than panics.
+    pub collect: bool,
+}
+
+impl WorldConfig {
+    /// A quiet world.
+    pub fn new(seed: u64, nodes: u16) -> Self {
+        let mut client = ClientConfig { nodes: usize::from(nodes), ..ClientConfig::default() };
+        client.retransmit_min = Duration::from_millis(2);
+        client.retransmit_max = Duration::from_millis(100);
+        client.give_up = Duration::from_secs(5);
+        Self {
+            seed,
+            nodes,
+            clients: 1,
+            plain_clients: 0,
+            network: NetworkConfig::default(),
+            node: NodeConfig::new(member(1), Vec::new()),
+            client,
+            collect: false,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Nodes as processes: started, killed, paused.
+
+use std::collections::VecDeque;
+
+use hovercraft::applier::{Applier, ApplierConfig};
+use hovercraft::node::StopReason;
+use hovercraft::{Incarnation, MemberId, Node, NodeConfig, NodeId, Service, Voter};
+use r2p2::Instant;
+use rand::Rng;
+
+use super::addresses::{member, peer_address};
+use super::{Event, What, World};
+
+pub(super) struct Host<S: Service> {
+    pub(super) id: NodeId,
+    pub(super) incarnation: u32,
+    pub(super) running: Option<Running<S>>,
+    pub(super) paused: Option<VecDeque<Event>>,
+    pub(super) generation: u64,
+    pub(super) wake: Option<Instant>,
+    pub(super) stopped: Option<StopReason>,
+}
+
+pub(super) struct Running<S: Service> {
+    pub(super) node: Node,
+    pub(super) applier: Applier<S>,
+}
+
+/// Most datagrams that wait in a paused host's sockets.
+pub(super) const PAUSED_DATAGRAMS_MAX: usize = 4096;
+
+impl<S: Service> Host<S> {
+    /// A host on which nothing runs.
+    pub(super) fn new(id: u16) -> Self {
+        Self { id: NodeId(id), incarnation: 1, running: None, paused: None, generation: 0, wake: None, stopped: None }
+    }
+}
+
+impl<S: Service> World<S> {
+    /// Kills a node: its memory is gone.
+    pub fn kill(&mut self, id: u16) {
+        if self.host(id).running.is_some() && self.host(id).stopped.is_none() {
+            self.faults.kills += 1;
+            self.happened(What::Killed(id));
+        }
+        self.forget(id);
+    }
+
+    pub(super) fn forget(&mut self, id: u16) {
+        let host = self.host_mut(id);
+        host.running = None;
+        host.paused = None;
+        host.generation += 1;
+        host.wake = None;
+    }
+
+    /// Starts a node that does not run, as the same identity and another process: what a careless operator does.
+    pub fn start(&mut self, id: u16) {
+        let voters = self.voters();
+        let seed = self.rng.random();
+        let life = self.rng.random();
+        let incarnation = self.host(id).incarnation;
+        let me = MemberId::new(NodeId(id), Incarnation(incarnation));
+        let config = NodeConfig { me, life, voters, seed, ..self.config.node.clone() };
+        let node = Node::new(self.now, config, S::classify);
+        let applier_config = ApplierConfig::new(NodeId(id));
+        let applier = Applier::new((self.make_service)(), applier_config);
+        self.checkers.started(NodeId(id));
+        let host = self.host_mut(id);
+        host.running = Some(Running { node, applier });
+        host.stopped = None;
+        self.drive_node(id);
+    }
+
+    /// Stops a node's clock and its sockets' readers; datagrams wait.
+    pub fn pause(&mut self, id: u16) {
+        let host = self.host_mut(id);
+        if host.running.is_some() && host.paused.is_none() {
+            host.paused = Some(VecDeque::new());
+            self.faults.pauses += 1;
+            self.happened(What::Paused(id));
+        }
+    }
+
+    /// Lets a paused node go on.
+    pub fn resume(&mut self, id: u16) {
+        let Some(waiting) = self.host_mut(id).paused.take() else { return };
+        self.happened(What::Resumed(id));
+        for event in waiting {
+            self.handle(event);
+        }
+        self.wake_node(id);
+    }
+
+    fn voters(&self) -> Vec<Voter> {
+        let voter = |host: &Host<S>| Voter { member: member(host.id.0), address: peer_address(host.id.0) };
+        match self.hosts.len() {
+            len if len == usize::from(self.config.nodes) => self.hosts.iter().map(voter).collect(),
+            _ => (1..=self.config.nodes).map(|id| Voter { member: member(id), address: peer_address(id) }).collect(),
+        }
+    }
+
+    pub(super) fn host(&self, id: u16) -> &Host<S> {
+        &self.hosts[usize::from(id - 1)]
+    }
+
+    pub(super) fn host_mut(&mut self, id: u16) -> &mut Host<S> {
+        &mut self.hosts[usize::from(id - 1)]
+    }
+}

@@ -1,0 +1,308 @@
+//! A virtual world: real node, applier and client cores, virtual time, a network that loses things, and one seed that
+//! decides everything.
+
+mod addresses;
+mod clients;
+mod config;
+mod drive;
+mod happening;
+mod host;
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hovercraft::applier::Applier;
+use hovercraft::consensus::Role;
+use hovercraft::node::StopReason;
+use hovercraft::{Node, Service};
+use r2p2::Instant;
+use r2p2::client::{Client, ClientConfig};
+use r2p2::server::Via;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+pub use addresses::{client_address, peer_address, request_address};
+pub use config::{NetworkConfig, WorldConfig};
+pub use happening::{Faults, Happening, What};
+
+use crate::checkers::{Checkers, Violation};
+use crate::flight::Party;
+use clients::ClientHost;
+use host::{Host, PAUSED_DATAGRAMS_MAX};
+use network::Rule;
+
+/// The world. Nodes are numbered from 1, clients from 0.
+pub struct World<S: Service> {
+    config: WorldConfig,
+    make_service: Box<dyn Fn() -> S>,
+    now: Instant,
+    rng: SmallRng,
+    events: BTreeMap<(Instant, u64), Event>,
+    scheduled: u64,
+    /// Events handled without time passing.
+    events_now: u64,
+    hosts: Vec<Host<S>>,
+    clients: Vec<ClientHost>,
+    /// Datagrams to addresses that belong to nobody: raw clients of a test.
+    mailboxes: BTreeMap<SocketAddrV4, Vec<Bytes>>,
+    rules: Vec<(u64, Rule)>,
+    blocked: BTreeSet<(Party, Party)>,
+    next_rule: u64,
+    checkers: Checkers,
+    violation: Option<Violation>,
+    faults: Faults,
+    recent: VecDeque<Happening>,
+    delivered: u64,
+    lost: u64,
+    /// A running hash of everything delivered: equal traces, equal hashes.
+    trace: u64,
+}
+
+#[derive(Debug)]
+enum Event {
+    Deliver { to: Party, address: SocketAddrV4, via: Via, from: SocketAddrV4, packet: Bytes },
+    Wake { party: Party, generation: u64 },
+}
+
+/// Most happenings that are remembered.
+const RECENT_MAX: usize = 64;
+
+/// More events than this at one instant are a core that asks to be woken for ever.
+const EVENTS_PER_INSTANT_MAX: u64 = 100_000;
+
+impl<S: Service> World<S> {
+    /// A world in which all nodes have just started and nobody leads.
+    pub fn new(config: WorldConfig, make_service: impl Fn() -> S + 'static) -> Self {
+        let rng = SmallRng::seed_from_u64(config.seed);
+        let mut world = Self {
+            make_service: Box::new(make_service),
+            now: Instant::ZERO,
+            rng,
+            events: BTreeMap::new(),
+            scheduled: 0,
+            events_now: 0,
+            hosts: Vec::new(),
+            clients: Vec::new(),
+            mailboxes: BTreeMap::new(),
+            rules: Vec::new(),
+            blocked: BTreeSet::new(),
+            next_rule: 0,
+            checkers: Checkers::new(&config.node),
+            violation: None,
+            faults: Faults::default(),
+            recent: VecDeque::new(),
+            delivered: 0,
+            lost: 0,
+            trace: 0,
+            config,
+        };
+        for id in 1..=world.config.nodes {
+            world.hosts.push(Host::new(id));
+            world.start(id);
+        }
+        for number in 0..world.config.clients {
+            let seed = world.rng.random();
+            let sessions = world.config.client.sessions && number >= world.config.plain_clients;
+            let core = Client::new(ClientConfig { sessions, ..world.config.client.clone() }, seed);
+            world.clients.push(ClientHost { core, generation: 0, wake: None, completions: Vec::new() });
+            world.drive_client(number);
+        }
+        world
+    }
+
+    /// Virtual time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Datagrams delivered so far.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Datagrams lost so far.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// The first invariant that did not hold, if the world collects it.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// What was done to the world so far.
+    pub fn faults(&self) -> Faults {
+        self.faults
+    }
+
+    /// What happened last, oldest first.
+    pub fn recent(&self) -> impl Iterator<Item = &Happening> {
+        self.recent.iter()
+    }
+
+    /// A hash of everything that was delivered, in order.
+    pub fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    /// The node's core, if it runs.
+    pub fn node(&self, id: u16) -> Option<&Node> {
+        self.host(id).running.as_ref().map(|running| &running.node)
+    }
+
+    /// The node's applier, if it runs.
+    pub fn applier(&self, id: u16) -> Option<&Applier<S>> {
+        self.host(id).running.as_ref().map(|running| &running.applier)
+    }
+
+    /// Why the node stopped by itself, if it did.
+    pub fn stopped(&self, id: u16) -> Option<&StopReason> {
+        self.host(id).stopped.as_ref()
+    }
+
+    /// Ids of all nodes that stopped by themselves.
+    pub fn hosts_stopped(&self) -> Vec<u16> {
+        self.hosts.iter().filter(|host| host.stopped.is_some()).map(|host| host.id.0).collect()
+    }
+
+    /// Ids of all nodes that run.
+    pub fn running(&self) -> Vec<u16> {
+        self.hosts.iter().filter(|host| host.running.is_some()).map(|host| host.id.0).collect()
+    }
+
+    /// The leader of the highest term that a running, unpaused node believes to lead.
+    pub fn leader(&self) -> Option<u16> {
+        self.hosts
+            .iter()
+            .filter(|host| host.paused.is_none())
+            .filter_map(|host| Some((host.running.as_ref()?.node.consensus(), host.id.0)))
+            .filter(|(consensus, _)| consensus.role() == Role::Leader)
+            .max_by_key(|(consensus, _)| consensus.term())
+            .map(|(_, id)| id)
+    }
+
+    /// Runs until `done`, or until `limit` of virtual time has passed; returns whether it is done.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.now + limit;
+        loop {
+            if done(self) {
+                return true;
+            }
+            if !self.step(end) {
+                return done(self);
+            }
+        }
+    }
+
+    /// Runs for a while.
+    pub fn run_for(&mut self, duration: Duration) {
+        self.run_until(duration, |_| false);
+    }
+
+    /// Runs until a leader has committed an entry of its term and every running node has applied it.
+    pub fn elect(&mut self) -> u16 {
+        let elected = self.run_until(Duration::from_secs(10), |world| {
+            world.leader().is_some_and(|leader| {
+                let Some(node) = world.node(leader) else { return false };
+                let commit = node.consensus().commit();
+                node.consensus().commit_is_current()
+                    && world.running().iter().all(|id| {
+                        world.host(*id).paused.is_some() || world.node(*id).is_some_and(|node| node.applied() >= commit)
+                    })
+            })
+        });
+        assert!(elected, "nobody was elected within 10 s of virtual time");
+        self.leader().expect("just elected")
+    }
+
+    /// Handles the next event if it is not after `end`; time then is `end`.
+    ///
+    /// A world that collects violations does not go on after one.
+    pub fn step(&mut self, end: Instant) -> bool {
+        if self.violation.is_some() {
+            return false;
+        }
+        match self.events.first_key_value() {
+            Some(((at, _), _)) if *at <= end => {}
+            _ => {
+                self.now = end;
+                return false;
+            }
+        }
+        let Some(((at, _), event)) = self.events.pop_first() else { return false };
+        self.events_now = if at == self.now { self.events_now + 1 } else { 0 };
+        assert!(self.events_now < EVENTS_PER_INSTANT_MAX, "time stands still: {event:?}");
+        self.now = at;
+        self.handle(event);
+        true
+    }
+
+    fn handle(&mut self, event: Event) {
+        let party = match &event {
+            Event::Deliver { to, .. } => *to,
+            Event::Wake { party, .. } => *party,
+        };
+        if let Party::Node(id) = party
+            && let Some(waiting) = &mut self.host_mut(id).paused
+        {
+            if waiting.len() < PAUSED_DATAGRAMS_MAX {
+                waiting.push_back(event);
+            }
+            return;
+        }
+        match event {
+            Event::Deliver { to, address, via, from, packet } => self.deliver(to, address, via, from, packet),
+            Event::Wake { party: Party::Node(id), generation } => {
+                if self.host(id).generation == generation {
+                    self.wake_node(id);
+                }
+            }
+            Event::Wake { party: Party::Client(number), generation } => {
+                if self.clients[number].generation == generation {
+                    self.clients[number].wake = None;
+                    self.clients[number].core.handle_timeout(self.now);
+                    self.drive_client(number);
+                }
+            }
+            Event::Wake { party: Party::Raw, .. } => {}
+        }
+    }
+
+    fn happened(&mut self, what: What) {
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Happening { at: self.now, what });
+    }
+
+    fn report(&mut self, violation: Violation) {
+        assert!(self.config.collect, "{violation}");
+        self.violation.get_or_insert(violation);
+    }
+
+    fn schedule(&mut self, at: Instant, event: Event) {
+        if at < Instant::FAR_FUTURE {
+            self.scheduled += 1;
+            self.events.insert((at.max(self.now), self.scheduled), event);
+        }
+    }
+
+    fn party(&self, address: SocketAddrV4) -> Party {
+        addresses::party(address, self.config.nodes, self.config.clients)
+    }
+}
+
+impl<S: Service> fmt::Debug for World<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<&Node> = self.hosts.iter().filter_map(|host| Some(&host.running.as_ref()?.node)).collect();
+        f.debug_struct("World").field("now", &self.now).field("nodes", &nodes).finish_non_exhaustive()
+    }
+}
+
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+}
