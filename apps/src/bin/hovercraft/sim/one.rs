@@ -1,0 +1,60 @@
+//! `sim run` and `sim replay`: one run.
+
+use std::process::ExitCode;
+
+use simulator::swarm::{self, Options};
+
+use super::report;
+use crate::output::say;
+
+/// One run.
+#[derive(clap::Args, Debug)]
+pub(super) struct Run {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// The same run again, and what happened last.
+#[derive(clap::Args, Debug)]
+pub(super) struct Replay {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(clap::Args, Debug)]
+struct Which {
+    /// The run.
+    #[arg(long)]
+    seed: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Run {
+    pub(super) fn run(&self) -> ExitCode {
+        self.which.run(false)
+    }
+}
+
+impl Replay {
+    pub(super) fn run(&self) -> ExitCode {
+        self.which.run(true)
+    }
+}
+
+impl Which {
+    fn run(&self, recent: bool) -> ExitCode {
+        let options = Options::draw(self.seed);
+        if !self.json {
+            say(&options);
+        }
+        let report = swarm::run_options(&options);
+        if self.json {
+            say(report::to_json(&report));
+        } else {
+            report::tell(&report, recent);
+        }
+        report::exit_code(&report.verdict)
+    }
+}
