@@ -7,6 +7,7 @@ pub mod checkers;
 pub mod flight;
 pub mod history;
 pub mod linearizability;
+pub mod recording;
 pub mod registers;
 pub mod swarm;
 pub mod world;

@@ -43,6 +43,22 @@ impl Request {
     }
 }
 
+/// A request for people: `add 3 to 1`.
+pub fn tell_request(bytes: &[u8]) -> String {
+    match Request::decode(bytes) {
+        Some(Request::Get(key)) => format!("get {key}"),
+        Some(Request::Set(key, value)) => format!("set {key} to {value}"),
+        Some(Request::Cas(key, old, new)) => format!("set {key} from {old} to {new}"),
+        Some(Request::Add(key, amount)) => format!("add {amount} to {key}"),
+        None => format!("{} B that mean nothing", bytes.len()),
+    }
+}
+
+/// An answer for people.
+pub fn tell_reply(bytes: &[u8]) -> String {
+    decode_reply(bytes).map_or_else(|| format!("{} B that mean nothing", bytes.len()), |value| value.to_string())
+}
+
 /// The registers. See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Registers {

@@ -17,8 +17,9 @@ pub use options::{Options, Partition};
 
 use crate::checkers::Violation;
 use crate::linearizability::{self, Verdict as Linearizability};
+use crate::recording::{Recording, RecordingConfig};
 use crate::world::Faults;
-use crate::{NetworkConfig, Registers, World};
+use crate::{NetworkConfig, Registers, World, WorldConfig};
 use faults::Injector;
 use model::RegisterModel;
 use workload::Workload;
@@ -91,10 +92,16 @@ pub fn run(seed: u64) -> Report {
 
 /// Runs a run.
 pub fn run_options(options: &Options) -> Report {
+    run_recorded(options, None).0
+}
+
+/// The same, and records it if asked to. There is no recording of a run that panics before its world exists.
+pub fn run_recorded(options: &Options, recording: Option<RecordingConfig>) -> (Report, Option<Recording>) {
     let mut slot = None;
     let mut workload = Workload::new(options);
     let verdict = panics::catch(|| {
-        let world = slot.insert(World::new(options.world(), Registers::default));
+        let config = WorldConfig { recording, ..options.world() };
+        let world = slot.insert(World::new(config, Registers::default));
         play(options, world, &mut workload)
     });
     let verdict = verdict.unwrap_or_else(Verdict::Panic);
@@ -102,8 +109,10 @@ pub fn run_options(options: &Options) -> Report {
     let elections = |world: &World<Registers>| {
         world.running().iter().filter_map(|id| Some(world.node(*id)?.counters().elections_won)).sum()
     };
+    let mut world = world;
+    let recording = world.as_mut().and_then(World::take_recording);
     let world = world.as_ref();
-    Report {
+    let report = Report {
         seed: options.seed,
         verdict,
         faults: world.map(World::faults).unwrap_or_default(),
@@ -114,7 +123,8 @@ pub fn run_options(options: &Options) -> Report {
         answered: workload.answered,
         elections: world.map_or(0, elections),
         recent: world.map_or(Vec::new(), |world| world.recent().map(ToString::to_string).collect()),
-    }
+    };
+    (report, recording)
 }
 
 fn play(options: &Options, world: &mut World<Registers>, workload: &mut Workload) -> Verdict {

@@ -7,8 +7,9 @@ use r2p2::client::{Client, ClientOutput, Completion, Kind, SubmitError, Target, 
 use r2p2::server::Via;
 
 use super::addresses::{client_address, request_address};
-use super::{Event, World};
+use super::{Event, What, World};
 use crate::flight::Party;
+use crate::recording::outcome_name;
 
 pub(super) struct ClientHost {
     pub(super) core: Client,
@@ -20,9 +21,7 @@ pub(super) struct ClientHost {
 impl<S: Service> World<S> {
     /// A client invokes an operation.
     pub fn submit(&mut self, client: usize, kind: Kind, body: impl Into<Bytes>) -> Ticket {
-        let ticket = self.clients[client].core.submit(self.now, kind, body.into()).expect("within the client's limits");
-        self.drive_client(client);
-        ticket
+        self.try_submit(client, kind, body).expect("within the client's limits")
     }
 
     /// The same where the client may have too much to do already.
@@ -30,7 +29,14 @@ impl<S: Service> World<S> {
     /// # Errors
     /// See [`SubmitError`].
     pub fn try_submit(&mut self, client: usize, kind: Kind, body: impl Into<Bytes>) -> Result<Ticket, SubmitError> {
-        let submitted = self.clients[client].core.submit(self.now, kind, body.into());
+        let body = body.into();
+        let submitted = self.clients[client].core.submit(self.now, kind, body.clone());
+        if let Ok(ticket) = submitted {
+            if let Some(recording) = &mut self.recording {
+                recording.invoked(self.now, client, ticket, kind, body);
+            }
+            self.happened(What::Invoked { client, ticket });
+        }
         self.drive_client(client);
         submitted
     }
@@ -77,7 +83,14 @@ impl<S: Service> World<S> {
                         self.transmit(Party::Client(number), from, self.party(to), to, Via::Unicast, packet);
                     }
                 },
-                ClientOutput::Done(completion) => self.clients[number].completions.push((now, completion)),
+                ClientOutput::Done(completion) => {
+                    if let Some(recording) = &mut self.recording {
+                        recording.ended(now, number, &completion);
+                    }
+                    let (ticket, outcome) = (completion.ticket, outcome_name(&completion.outcome));
+                    self.happened(What::Ended { client: number, ticket, outcome });
+                    self.clients[number].completions.push((now, completion));
+                }
                 ClientOutput::Timeout(at, _) => {
                     let client = &mut self.clients[number];
                     if client.wake != Some(at) {

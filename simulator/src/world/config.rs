@@ -6,6 +6,7 @@ use hovercraft::NodeConfig;
 use r2p2::client::ClientConfig;
 
 use super::addresses::member;
+use crate::recording::RecordingConfig;
 
 /// How the network behaves.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -55,6 +56,8 @@ pub struct WorldConfig {
     pub client: ClientConfig,
     /// Whether a violated invariant ends the run ([`World::violation`]) rather than panics.
     pub collect: bool,
+    /// What is recorded ([`World::take_recording`]); nothing if none.
+    pub recording: Option<RecordingConfig>,
 }
 
 impl WorldConfig {
@@ -73,6 +76,7 @@ impl WorldConfig {
             node: NodeConfig::new(member(1), Vec::new()),
             client,
             collect: false,
+            recording: None,
         }
     }
 }

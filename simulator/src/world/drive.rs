@@ -13,7 +13,15 @@ use super::{Event, What, World, mix};
 use crate::flight::{Party, describe, internal, message};
 
 impl<S: Service> World<S> {
-    pub(super) fn deliver(&mut self, to: Party, address: SocketAddrV4, via: Via, from: SocketAddrV4, packet: Bytes) {
+    pub(super) fn deliver(
+        &mut self,
+        id: u64,
+        to: Party,
+        address: SocketAddrV4,
+        via: Via,
+        from: SocketAddrV4,
+        packet: Bytes,
+    ) {
         self.delivered += 1;
         self.trace = mix(self.trace, self.now.as_nanos());
         self.trace = mix(self.trace, u64::from(address.port()) << 32 | u64::from(u32::from(*address.ip())));
@@ -23,7 +31,11 @@ impl<S: Service> World<S> {
         let now = self.now;
         let sender = self.party(from);
         let what = describe(now, sender, to, via, &packet).what;
-        self.happened(What::Delivered { from: sender, to, what, len: packet.len() });
+        let len = packet.len();
+        self.happened(match to {
+            Party::Node(node) if self.host(node).running.is_none() => What::Unheard { id, from: sender, to, what, len },
+            _ => What::Delivered { id, from: sender, to, what, len },
+        });
         match to {
             Party::Node(id) => {
                 if self.host(id).running.is_some()
@@ -114,6 +126,7 @@ impl<S: Service> World<S> {
         for (_, packet) in &replies {
             found = found.and_then(|()| self.checkers.answered(NodeId(id), packet));
         }
+        self.look_at_role(id);
         if let Err(violation) = found {
             self.report(violation);
         }
@@ -138,7 +151,7 @@ impl<S: Service> World<S> {
             self.transmit(Party::Node(id), from, self.party(to), to, Via::Unicast, packet);
         }
         if let Some(reason) = stop {
-            self.happened(What::Stopped(id));
+            self.happened_because(What::Stopped(id), || reason.to_string());
             self.forget(id);
             self.host_mut(id).stopped = Some(reason);
             return;

@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+use hovercraft::consensus::Role;
+use hovercraft::{LogIndex, Node, Service, Term};
 use r2p2::Instant;
+use r2p2::client::Ticket;
 
+use super::World;
 use crate::flight::Party;
 
 /// What was done to a world.
@@ -34,14 +38,20 @@ pub struct Happening {
 
 /// What can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)] // The fields are those of a flight, or a node's id.
+#[allow(missing_docs)] // The fields are those of a flight and its number, or a node's id.
 pub enum What {
     /// A datagram arrives.
-    Delivered { from: Party, to: Party, what: &'static str, len: usize },
+    Delivered { id: u64, from: Party, to: Party, what: &'static str, len: usize },
     /// A datagram is lost by chance.
-    Lost { from: Party, to: Party, what: &'static str, len: usize },
+    Lost { id: u64, from: Party, to: Party, what: &'static str, len: usize },
     /// A datagram is lost by a rule or a partition.
-    Cut { from: Party, to: Party, what: &'static str, len: usize },
+    Cut { id: u64, from: Party, to: Party, what: &'static str, len: usize },
+    /// A datagram arrives where no process runs.
+    Unheard { id: u64, from: Party, to: Party, what: &'static str, len: usize },
+    /// A datagram finds the socket of a paused process full.
+    Overflowed { id: u64, from: Party, to: Party },
+    /// A node starts.
+    Started(u16),
     /// A node is killed.
     Killed(u16),
     /// A node stops by itself.
@@ -50,19 +60,105 @@ pub enum What {
     Paused(u16),
     /// A node goes on.
     Resumed(u16),
+    /// A node has another role, or the same in another term.
+    Role { id: u16, role: Role, term: Term, commit: LogIndex, applied: LogIndex },
+    /// Datagrams from one to the other are lost from now on, and those of so many more pairs.
+    Blocked { from: Party, to: Party, more: usize },
+    /// No pair is blocked any more, and no rule loses anything.
+    Healed,
+    /// The network is another one.
+    NetworkChanged,
+    /// A client invokes an operation.
+    Invoked { client: usize, ticket: Ticket },
+    /// An operation ends.
+    Ended { client: usize, ticket: Ticket, outcome: &'static str },
+    /// An invariant does not hold.
+    Violated,
 }
 
 impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>14.6} ms  ", self.at.as_nanos() as f64 / 1e6)?;
-        match self.what {
-            What::Delivered { from, to, what, len } => write!(f, "{from} -> {to}  {what} ({len} B)"),
-            What::Lost { from, to, what, len } => write!(f, "{from} -x {to}  {what} ({len} B) lost"),
-            What::Cut { from, to, what, len } => write!(f, "{from} -| {to}  {what} ({len} B) cut off"),
-            What::Killed(id) => write!(f, "n{id} is killed"),
-            What::Stopped(id) => write!(f, "n{id} stops"),
-            What::Paused(id) => write!(f, "n{id} is paused"),
-            What::Resumed(id) => write!(f, "n{id} goes on"),
+        write!(f, "{:>14.6} ms  {}", self.at.as_nanos() as f64 / 1e6, self.what)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Delivered { from, to, what, len, .. } => write!(f, "{from} -> {to}  {what} ({len} B)"),
+            Self::Lost { from, to, what, len, .. } => write!(f, "{from} -x {to}  {what} ({len} B) lost"),
+            Self::Cut { from, to, what, len, .. } => write!(f, "{from} -| {to}  {what} ({len} B) cut off"),
+            Self::Unheard { from, to, what, len, .. } => write!(f, "{from} -x {to}  {what} ({len} B) nobody there"),
+            Self::Overflowed { from, to, .. } => write!(f, "{from} -x {to}  the socket is full"),
+            Self::Started(id) => write!(f, "n{id} starts"),
+            Self::Killed(id) => write!(f, "n{id} is killed"),
+            Self::Stopped(id) => write!(f, "n{id} stops"),
+            Self::Paused(id) => write!(f, "n{id} is paused"),
+            Self::Resumed(id) => write!(f, "n{id} goes on"),
+            Self::Role { id, role, term, commit, applied } => {
+                let what = match role {
+                    Role::Leader => "leads",
+                    Role::Candidate => "stands for election in",
+                    Role::Follower => "follows in",
+                };
+                write!(f, "n{id} {what} term {term} (commit {commit}, applied {applied})")
+            }
+            Self::Blocked { from, to, more: 0 } => write!(f, "{from} is cut off from {to}"),
+            Self::Blocked { from, to, more } => write!(f, "{from} is cut off from {to}, and so are {more} more pairs"),
+            Self::Healed => write!(f, "nobody is cut off any more"),
+            Self::NetworkChanged => write!(f, "the network changes"),
+            Self::Invoked { client, ticket } => write!(f, "c{client} invokes operation {}", ticket.0),
+            Self::Ended { client, ticket, outcome } => write!(f, "c{client} operation {} ends: {outcome}", ticket.0),
+            Self::Violated => write!(f, "an invariant is violated"),
         }
     }
+}
+
+/// Most happenings that are remembered.
+const RECENT_MAX: usize = 64;
+
+impl<S: Service> World<S> {
+    pub(super) fn happened(&mut self, what: What) {
+        self.happened_because(what, String::new);
+    }
+
+    /// The same, with more about it for the recording.
+    pub(super) fn happened_because(&mut self, what: What, detail: impl FnOnce() -> String) {
+        let happening = Happening { at: self.now, what };
+        if let Some(recording) = &mut self.recording {
+            recording.happened(happening, detail);
+        }
+        if let What::Blocked { .. } = what
+            && let Some(Happening { at, what: What::Blocked { more, .. } }) = self.recent.back_mut()
+            && *at == self.now
+        {
+            *more += 1;
+            return;
+        }
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(happening);
+    }
+
+    /// Says so if a node has another role or term than when it was looked at last.
+    pub(super) fn look_at_role(&mut self, id: u16) {
+        let host = self.host_mut(id);
+        let Some(running) = &host.running else { return };
+        let consensus = running.node.consensus();
+        let (role, term) = (consensus.role(), consensus.term());
+        if host.role != Some((role, term)) {
+            host.role = Some((role, term));
+            let (commit, applied) = (consensus.commit(), running.node.applied());
+            self.happened(What::Role { id, role, term, commit, applied });
+        }
+    }
+}
+
+/// How far a node is, in a few words.
+pub(super) fn progress(node: &Node) -> String {
+    let consensus = node.consensus();
+    let (term, log) = (consensus.term(), consensus.log());
+    let (first, last, commit) = (log.first(), log.last(), consensus.commit());
+    format!("term {term}, log {first} to {last}, commit {commit}, applied {}", node.applied())
 }

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 
 use hovercraft::applier::{Applier, ApplierConfig};
+use hovercraft::consensus::Role;
 use hovercraft::node::StopReason;
-use hovercraft::{Incarnation, MemberId, Node, NodeConfig, NodeId, Service, Voter};
+use hovercraft::{Incarnation, MemberId, Node, NodeConfig, NodeId, Service, Term, Voter};
 use r2p2::Instant;
 use rand::Rng;
 
 use super::addresses::{member, peer_address};
+use super::happening::progress;
 use super::{Event, What, World};
 
 pub(super) struct Host<S: Service> {
@@ -19,6 +21,8 @@ pub(super) struct Host<S: Service> {
     pub(super) generation: u64,
     pub(super) wake: Option<Instant>,
     pub(super) stopped: Option<StopReason>,
+    /// As it was when somebody looked last.
+    pub(super) role: Option<(Role, Term)>,
 }
 
 pub(super) struct Running<S: Service> {
@@ -32,7 +36,16 @@ pub(super) const PAUSED_DATAGRAMS_MAX: usize = 4096;
 impl<S: Service> Host<S> {
     /// A host on which nothing runs.
     pub(super) fn new(id: u16) -> Self {
-        Self { id: NodeId(id), incarnation: 1, running: None, paused: None, generation: 0, wake: None, stopped: None }
+        Self {
+            id: NodeId(id),
+            incarnation: 1,
+            running: None,
+            paused: None,
+            generation: 0,
+            wake: None,
+            stopped: None,
+            role: None,
+        }
     }
 }
 
@@ -41,7 +54,8 @@ impl<S: Service> World<S> {
     pub fn kill(&mut self, id: u16) {
         if self.host(id).running.is_some() && self.host(id).stopped.is_none() {
             self.faults.kills += 1;
-            self.happened(What::Killed(id));
+            let progress = self.progress(id);
+            self.happened_because(What::Killed(id), || progress);
         }
         self.forget(id);
     }
@@ -69,6 +83,8 @@ impl<S: Service> World<S> {
         let host = self.host_mut(id);
         host.running = Some(Running { node, applier });
         host.stopped = None;
+        host.role = None;
+        self.happened(What::Started(id));
         self.drive_node(id);
     }
 
@@ -78,7 +94,8 @@ impl<S: Service> World<S> {
         if host.running.is_some() && host.paused.is_none() {
             host.paused = Some(VecDeque::new());
             self.faults.pauses += 1;
-            self.happened(What::Paused(id));
+            let progress = self.progress(id);
+            self.happened_because(What::Paused(id), || progress);
         }
     }
 
@@ -90,6 +107,12 @@ impl<S: Service> World<S> {
             self.handle(event);
         }
         self.wake_node(id);
+    }
+
+    /// How far a node is, if anybody wants to know.
+    fn progress(&self, id: u16) -> String {
+        let wanted = self.recording.is_some();
+        self.node(id).filter(|_| wanted).map(progress).unwrap_or_default()
     }
 
     fn voters(&self) -> Vec<Voter> {

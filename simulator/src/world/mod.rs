@@ -31,6 +31,7 @@ pub use happening::{Faults, Happening, What};
 
 use crate::checkers::{Checkers, Violation};
 use crate::flight::Party;
+use crate::recording::Recording;
 use clients::ClientHost;
 use host::{Host, PAUSED_DATAGRAMS_MAX};
 use network::Rule;
@@ -56,6 +57,9 @@ pub struct World<S: Service> {
     violation: Option<Violation>,
     faults: Faults,
     recent: VecDeque<Happening>,
+    recording: Option<Box<Recording>>,
+    /// Datagrams sent, one for each receiver and each copy.
+    sent: u64,
     delivered: u64,
     lost: u64,
     /// A running hash of everything delivered: equal traces, equal hashes.
@@ -64,12 +68,9 @@ pub struct World<S: Service> {
 
 #[derive(Debug)]
 enum Event {
-    Deliver { to: Party, address: SocketAddrV4, via: Via, from: SocketAddrV4, packet: Bytes },
+    Deliver { id: u64, to: Party, address: SocketAddrV4, via: Via, from: SocketAddrV4, packet: Bytes },
     Wake { party: Party, generation: u64 },
 }
-
-/// Most happenings that are remembered.
-const RECENT_MAX: usize = 64;
 
 /// More events than this at one instant are a core that asks to be woken for ever.
 const EVENTS_PER_INSTANT_MAX: u64 = 100_000;
@@ -95,11 +96,16 @@ impl<S: Service> World<S> {
             violation: None,
             faults: Faults::default(),
             recent: VecDeque::new(),
+            recording: None,
+            sent: 0,
             delivered: 0,
             lost: 0,
             trace: 0,
             config,
         };
+        if let Some(recording) = world.config.recording {
+            world.recording = Some(Box::new(Recording::new(recording, world.config.nodes, world.config.clients)));
+        }
         for id in 1..=world.config.nodes {
             world.hosts.push(Host::new(id));
             world.start(id);
@@ -142,6 +148,13 @@ impl<S: Service> World<S> {
     /// What happened last, oldest first.
     pub fn recent(&self) -> impl Iterator<Item = &Happening> {
         self.recent.iter()
+    }
+
+    /// Takes what was recorded so far, if anything is recorded; nothing is from here on.
+    pub fn take_recording(&mut self) -> Option<Recording> {
+        let mut recording = self.recording.take()?;
+        recording.end = self.now;
+        Some(*recording)
     }
 
     /// A hash of everything that was delivered, in order.
@@ -251,11 +264,13 @@ impl<S: Service> World<S> {
         {
             if waiting.len() < PAUSED_DATAGRAMS_MAX {
                 waiting.push_back(event);
+            } else if let Event::Deliver { id, from, to, .. } = event {
+                self.happened(What::Overflowed { id, from: self.party(from), to });
             }
             return;
         }
         match event {
-            Event::Deliver { to, address, via, from, packet } => self.deliver(to, address, via, from, packet),
+            Event::Deliver { id, to, address, via, from, packet } => self.deliver(id, to, address, via, from, packet),
             Event::Wake { party: Party::Node(id), generation } => {
                 if self.host(id).generation == generation {
                     self.wake_node(id);
@@ -272,16 +287,12 @@ impl<S: Service> World<S> {
         }
     }
 
-    fn happened(&mut self, what: What) {
-        if self.recent.len() == RECENT_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(Happening { at: self.now, what });
-    }
-
     fn report(&mut self, violation: Violation) {
         assert!(self.config.collect, "{violation}");
-        self.violation.get_or_insert(violation);
+        if self.violation.is_none() {
+            self.happened_because(What::Violated, || violation.to_string());
+            self.violation = Some(violation);
+        }
     }
 
     fn schedule(&mut self, at: Instant, event: Event) {

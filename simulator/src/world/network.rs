@@ -11,6 +11,7 @@ use rand::Rng;
 use super::addresses::request_address;
 use super::{Event, NetworkConfig, What, World};
 use crate::flight::{Flight, Party, describe, internal};
+use crate::recording::Sent;
 
 /// Says of a datagram whether it is lost.
 pub(super) type Rule = Box<dyn FnMut(&Flight<'_>) -> bool>;
@@ -18,7 +19,9 @@ pub(super) type Rule = Box<dyn FnMut(&Flight<'_>) -> bool>;
 impl<S: Service> World<S> {
     /// Loses everything from one party to another.
     pub fn block(&mut self, from: Party, to: Party) {
-        self.blocked.insert((from, to));
+        if self.blocked.insert((from, to)) {
+            self.happened(What::Blocked { from, to, more: 0 });
+        }
     }
 
     /// Cuts a node off from all other nodes and clients, or from all but `friends`.
@@ -42,6 +45,7 @@ impl<S: Service> World<S> {
     pub fn heal(&mut self) {
         self.blocked.clear();
         self.rules.clear();
+        self.happened(What::Healed);
     }
 
     /// Loses every datagram of which `rule` says so. Returns a number for [`World::remove_rule`].
@@ -59,6 +63,7 @@ impl<S: Service> World<S> {
     /// Changes the network.
     pub fn set_network(&mut self, network: NetworkConfig) {
         self.config.network = network;
+        self.happened_because(What::NetworkChanged, || format!("{network:?}"));
     }
 
     /// Sends a datagram from an address of the test's own to all nodes' request group.
@@ -88,8 +93,10 @@ impl<S: Service> World<S> {
         packet: Bytes,
     ) {
         let mut packet = packet;
+        let mut how = Sent::default();
         if self.config.network.corrupt > 0.0 && self.rng.random_bool(self.config.network.corrupt) {
             packet = self.corrupt(packet);
+            how.corrupted = true;
         }
         let flight = describe(self.now, from, to, via, &packet);
         let (what, len) = (flight.what, packet.len());
@@ -99,25 +106,36 @@ impl<S: Service> World<S> {
         let twice = self.rng.random_bool(network.duplicate);
         let delay = self.delay(network);
         let again = self.delay(network);
+        let id = self.number(&flight, [source, address], how);
         let ruled_out = self.rules.iter_mut().any(|(_, rule)| rule(&flight));
         if lost || ruled_out || self.blocked.contains(&(from, to)) {
             self.lost += 1;
             if lost {
                 self.faults.lost += 1;
-                self.happened(What::Lost { from, to, what, len });
+                self.happened(What::Lost { id, from, to, what, len });
             } else {
                 self.faults.cut += 1;
-                self.happened(What::Cut { from, to, what, len });
+                self.happened(What::Cut { id, from, to, what, len });
             }
             return;
         }
         let now = self.now;
         if twice {
             self.faults.duplicated += 1;
+            let id = self.number(&flight, [source, address], Sent { copy_of: Some(id), ..how });
             let packet = packet.clone();
-            self.schedule(now + again, Event::Deliver { to, address, via, from: source, packet });
+            self.schedule(now + again, Event::Deliver { id, to, address, via, from: source, packet });
         }
-        self.schedule(now + delay, Event::Deliver { to, address, via, from: source, packet });
+        self.schedule(now + delay, Event::Deliver { id, to, address, via, from: source, packet });
+    }
+
+    /// Gives a datagram its number.
+    fn number(&mut self, flight: &Flight<'_>, addresses: [SocketAddrV4; 2], how: Sent) -> u64 {
+        self.sent += 1;
+        if let Some(recording) = &mut self.recording {
+            recording.sent(self.sent, flight, addresses, how);
+        }
+        self.sent
     }
 
     fn delay(&mut self, network: NetworkConfig) -> Duration {
