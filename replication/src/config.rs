@@ -52,6 +52,9 @@ pub struct NodeConfig {
     pub voters: Vec<Voter>,
     /// The mode.
     pub mode: Mode,
+    /// Whether promises count only once the driver has persisted them, as [`crate::storage`] says; otherwise the memory
+    /// of a majority is enough, and a process that has ended must not come back.
+    pub durable: bool,
     /// Seed of the little randomness there is: election timeouts, whom to ask first.
     pub seed: u64,
     /// Key of the request identities; the same in the whole group and in its clients.
@@ -187,6 +190,7 @@ impl NodeConfig {
             life: me.raft(),
             voters,
             mode: Mode::default(),
+            durable: false,
             seed: me.raft(),
             digest_key: DigestKey::default(),
             timing: Timing::default(),

@@ -2,7 +2,8 @@
 //!
 //! We drive `raft::Raft` itself and not `RawNode`: its `Ready` copies every entry twice, and what it adds is a check of
 //! an order of calls that this module fixes anyway: step, then [`Consensus::unstable`] is made stable, then persisted,
-//! then messages are taken. With the `memory` policy all four happen within one call of the node core.
+//! then messages are taken. Without durability all four happen within one call of the node core; with it the third
+//! comes later, and the node core keeps back what must not leave before (`node/persistence.rs`).
 //!
 //! Replication in steady state is ours (one shared Append for everybody), so every peer's window is held at 0: in state
 //! Replicate the crate sends nothing, and acknowledgements still count. In state Probe it sends one Append at a time,
@@ -17,6 +18,7 @@ use crate::config::{NodeConfig, Timing};
 use crate::id::{LogIndex, MemberId, Term};
 use crate::log::Log;
 use crate::message::{Append, AppendAck, Vote, VoteReply};
+use crate::storage::HardState;
 
 /// Context of a vote request by which the crate knows that the leader asked for the election.
 const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
@@ -44,8 +46,8 @@ pub struct Consensus {
 }
 
 impl Consensus {
-    /// A follower with an empty log in term 0.
-    pub fn new(config: &NodeConfig) -> Self {
+    /// A follower with this log, in the term and with the vote it was restored with.
+    pub fn new(config: &NodeConfig, log: Log) -> Self {
         let raft_config = raft::Config {
             id: config.me.raft(),
             election_tick: Timing::ELECTION_TICKS,
@@ -61,7 +63,7 @@ impl Consensus {
             ..raft::Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raft = Raft::new(&raft_config, Log::new(config.voters.iter().map(|voter| voter.member).collect()), &logger)
+        let raft = Raft::new(&raft_config, log, &logger)
             .expect("the configuration above is valid and the log in memory cannot fail");
         let mut consensus = Self {
             raft,
@@ -77,6 +79,12 @@ impl Consensus {
     /// The current term.
     pub fn term(&self) -> Term {
         self.raft.term
+    }
+
+    /// What must be persisted before this node lets anybody rely on its term or vote.
+    pub fn hard_state(&self) -> HardState {
+        let vote = (self.raft.vote != INVALID_ID).then(|| MemberId::from_raft(self.raft.vote));
+        HardState { term: self.raft.term, vote }
     }
 
     /// The role in it.

@@ -24,7 +24,7 @@ pub mod repliers;
 pub mod runtime;
 pub mod service;
 pub mod session;
-
+pub mod storage;
 pub mod unordered;
 
 pub use config::{Limits, Mode, NodeConfig, Timing, Voter};

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use r2p2::{Digest, Instant};
-use raft::eraftpb::{ConfState, Entry as RaftEntry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry as RaftEntry, HardState as RaftHardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::digest_map::{DigestMap, digest_map};
 use crate::entry::{ENTRY_LEN, Entry, EntryKind};
 use crate::id::{LogIndex, MemberId, Term};
+use crate::storage::HardState;
 
 /// How much of the log is kept after it has been applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,12 +53,26 @@ pub struct Log {
     /// Latest entry of each request that is kept.
     by_identity: DigestMap<LogIndex>,
     voters: Vec<MemberId>,
+    /// Term and vote to begin with.
+    initial: HardState,
 }
 
 impl Log {
     /// An empty log of a group of `voters`.
     pub fn new(voters: Vec<MemberId>) -> Self {
-        Self { records: VecDeque::new(), compacted: (0, 0), bytes: 0, by_identity: digest_map(), voters }
+        Self {
+            records: VecDeque::new(),
+            compacted: (0, 0),
+            bytes: 0,
+            by_identity: digest_map(),
+            voters,
+            initial: HardState::default(),
+        }
+    }
+
+    /// The log of a node that was there before, in term and with vote of `initial`, without its records.
+    pub fn restored(voters: Vec<MemberId>, initial: HardState) -> Self {
+        Self { initial, ..Self::new(voters) }
     }
 
     /// Index of the first entry that is kept, or would be.
@@ -159,7 +174,13 @@ impl LogRecord {
 impl Storage for Log {
     fn initial_state(&self) -> raft::Result<RaftState> {
         let voters: Vec<u64> = self.voters.iter().map(|voter| voter.raft()).collect();
-        Ok(RaftState { hard_state: HardState::default(), conf_state: ConfState::from((voters, Vec::new())) })
+        // The commit index is not kept: whoever leads says it again.
+        let hard_state = RaftHardState {
+            term: self.initial.term,
+            vote: self.initial.vote.map_or(raft::INVALID_ID, MemberId::raft),
+            ..RaftHardState::default()
+        };
+        Ok(RaftState { hard_state, conf_state: ConfState::from((voters, Vec::new())) })
     }
 
     fn entries(

@@ -178,7 +178,8 @@ impl<S: Service> Applier<S> {
         committed: &Committed,
         send: &mut dyn FnMut(SocketAddrV4, Bytes),
     ) -> Result<Effect, ApplyPanic> {
-        let Committed { index, ref entry, ref body } = *committed;
+        let Committed { index, entry, ref body, replayed } = *committed;
+        let entry = &Entry { replier: if replayed { NodeId::NONE } else { entry.replier }, ..entry };
         assert_eq!(index, self.applied + 1, "entries are applied in the order of the log");
         if entry.kind == EntryKind::Request {
             assert_eq!(body.len(), entry.request.body_len as usize, "entry {index} comes without its body");

@@ -300,7 +300,7 @@ fn a_panic_in_apply_names_index_and_request() {
     let (entry, body) = group.request(1, Some((session, 1, 1)), "panic \"now\"\n");
     let (index, time) = (group.index + 1, entry.time);
     let mut sent = 0;
-    let work = Work::Apply(Committed { index, entry: Entry { time, ..entry }, body });
+    let work = Work::Apply(Committed { index, entry: Entry { time, ..entry }, body, replayed: false });
     let failure = group.nodes[0].handle(work, &mut |_, _| sent += 1).unwrap_err();
     assert_eq!(sent, 0);
     assert_eq!((failure.index, failure.identity), (index, entry.request.identity));
@@ -318,7 +318,7 @@ fn a_panic_in_apply_names_index_and_request() {
 fn nothing_goes_on_after_a_panic_in_apply() {
     let mut group = Group::new();
     let (entry, body) = group.request(1, None, "panic");
-    let work = Work::Apply(Committed { index: 1, entry, body });
+    let work = Work::Apply(Committed { index: 1, entry, body, replayed: false });
     assert!(group.nodes[0].handle(work.clone(), &mut |_, _| ()).is_err());
     let _ = group.nodes[0].handle(work, &mut |_, _| ());
 }
@@ -672,7 +672,7 @@ impl Group {
         self.index += 1;
         self.time += TICK;
         let time = if entry.kind == EntryKind::TermStart { entry.time } else { self.time };
-        let committed = Committed { index: self.index, entry: Entry { time, ..entry }, body };
+        let committed = Committed { index: self.index, entry: Entry { time, ..entry }, body, replayed: false };
         let mut packets = Vec::new();
         let mut effects = Vec::new();
         for node in &mut self.nodes {

@@ -14,6 +14,9 @@ pub struct Committed {
     pub entry: Entry,
     /// The request's bytes; empty if it has none.
     pub body: Bytes,
+    /// Whether this node took the entry before it was restarted: it executes it, and answers nobody. Who was promised
+    /// that answer has given up or asked again, and a plain client may use the RPC id for something else by now.
+    pub replayed: bool,
 }
 
 /// A piece of work for an applier.

@@ -96,6 +96,10 @@ counters! {
     hints_sent,
     /// Hints received as leader.
     hints_received,
+    /// Batches handed out to be persisted.
+    batches_persisted,
+    /// Votes and requests for votes not sent because too many wait for the disk.
+    promises_dropped,
     /// Entries replaced by another leader's.
     entries_replaced,
     /// Times this node changed term or role.

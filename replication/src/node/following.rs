@@ -19,6 +19,8 @@ pub(super) struct Following {
     heartbeat_ack_due: bool,
     /// Largest commit index the leader has announced in this term.
     notice: LogIndex,
+    /// Largest index the leader of this term has said it has persisted.
+    leader_persisted: LogIndex,
     /// Entries this node is the replier of, handed out and not reported applied.
     owed: VecDeque<LogIndex>,
     /// How many of its replies the leader does not know of yet, and since when.
@@ -36,6 +38,7 @@ impl Following {
             ack_due: false,
             heartbeat_ack_due: false,
             notice: 0,
+            leader_persisted: 0,
             owed: VecDeque::new(),
             unreported: 0,
             unreported_since: None,
@@ -259,11 +262,17 @@ impl Node {
         for identity in &inline {
             self.unordered.take(identity);
         }
-        if self.config.early_commit && self.config.voters.len() == 3 {
-            self.consensus.commit_with_leader(persisted);
-        }
+        self.following.leader_persisted = self.following.leader_persisted.max(persisted);
+        self.commit_early();
         self.take_notice(0);
         true
+    }
+
+    /// With three voters: commits what both this node and its leader have persisted (§5.6).
+    pub(super) fn commit_early(&mut self) {
+        if self.config.early_commit && self.config.voters.len() == 3 && self.leading.is_none() {
+            self.consensus.commit_with_leader(self.following.leader_persisted);
+        }
     }
 
     /// Whether the log holds as much as it may and cannot be shortened, because this node has not executed what it knows

@@ -10,6 +10,10 @@
 //!    it as one batch: one proposal, one Append, one acknowledgement.
 //! 3. Wait for input, at most until that timeout.
 //!
+//! [`Output::Persist`] is handed out only with [`NodeConfig::durable`]: it goes to a [`crate::storage::Storage`], in the
+//! order given, and is reported by [`Node::handle_persisted`]. Everything else may be done at once, whatever is still
+//! being written: what must wait for the disk stays in here until that report.
+//!
 //! `now` never goes backwards. [`Output::Apply`] is executed in the order given, by an [`crate::applier::Applier`] on
 //! whatever thread, and reported by [`Node::handle_applied`]; [`Output::Stop`] is final.
 //!
@@ -22,6 +26,7 @@ mod counters;
 mod following;
 mod leading;
 mod peers;
+mod persistence;
 mod requests;
 mod status;
 
@@ -37,6 +42,7 @@ use raft::eraftpb::{Message as RaftMessage, MessageType};
 pub use counters::Counters;
 use following::Following;
 use leading::Leading;
+use persistence::Persistence;
 pub use status::{CounterValue, PeerStatus, StatusReport};
 
 use crate::applier::{Committed, Work};
@@ -50,6 +56,7 @@ use crate::log::LogRecord;
 use crate::message::{Append, AppendAck, AppendEntries, Message, Refusal, Refused, Reject, Vote, VoteReply};
 use crate::plain::PlainMemory;
 use crate::service::Class;
+use crate::storage::{Persist, StorageError, Stored};
 use crate::unordered::UnorderedSet;
 
 /// What the driver must do.
@@ -69,6 +76,8 @@ pub enum Output {
         /// The UDP payload.
         packet: Bytes,
     },
+    /// Persist this, after everything handed out before.
+    Persist(Persist),
     /// Execute this, after everything handed out before.
     Apply(Work),
     /// Answer a request about the node itself; see [`Node::answer_admin`].
@@ -124,6 +133,9 @@ pub enum StopReason {
         /// The identity.
         me: MemberId,
     },
+    /// What was promised may not be kept.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// A replica. See the module for its contract.
@@ -142,11 +154,14 @@ pub struct Node {
     held: HeldAppends,
     following: Following,
     leading: Option<Leading>,
+    persistence: Persistence,
     seen: (Term, Role),
     lives: BTreeMap<MemberId, u64>,
     /// Entries handed out for execution, and executed.
     dispatched: LogIndex,
     applied: LogIndex,
+    /// Last entry that was here when this process started.
+    restored: LogIndex,
     /// The latest timestamp of any entry this node ever held; the log itself may keep only entries without one.
     log_time: Instant,
     next_tick: Instant,
@@ -160,28 +175,49 @@ pub struct Node {
 impl Node {
     /// A node with an empty log that has not heard of anybody. `classify` is [`crate::Service::classify`].
     pub fn new(now: Instant, config: NodeConfig, classify: fn(&[u8]) -> Class) -> Self {
+        Self::restart(now, config, classify, Stored::default()).expect("nothing is not damaged")
+    }
+
+    /// A node that goes on from what it has kept. It executes its log again, as far as somebody tells it that it is
+    /// committed; its service begins anew.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] if what was kept cannot have been written by a node.
+    pub fn restart(
+        now: Instant,
+        config: NodeConfig,
+        classify: fn(&[u8]) -> Class,
+        stored: Stored,
+    ) -> Result<Self, StorageError> {
         let me = config.me;
         assert!(config.voters.iter().any(|voter| voter.member == me), "a node is one of its group's voters");
         let peers = config.voters.iter().map(|voter| voter.member).filter(|member| *member != me).collect();
         let addresses = config.voters.iter().map(|voter| (voter.member.node(), voter.address)).collect();
-        Self {
+        let mut plain = PlainMemory::new(config.limits.plain);
+        let log = persistence::restore(now, &config, &stored, &mut plain)?;
+        let restored = log.last();
+        let log_time = (1..=restored).filter_map(|index| log.get(index)).map(|record| record.entry.time).max();
+        let consensus = Consensus::new(&config, log);
+        Ok(Self {
             classify,
             peers,
             addresses,
-            consensus: Consensus::new(&config),
+            persistence: Persistence::new(config.durable, consensus.hard_state()),
+            seen: (consensus.term(), Role::Follower),
+            consensus,
             unordered: UnorderedSet::new(config.limits.unordered),
             server: Server::new(requests::server_config(&config)),
             peer_packets: Reassembler::new(peers::reassembly_limits(&config), config.digest_key),
             fetcher: Fetcher::new(config.limits.fetch, config.seed ^ 0xf37c),
-            plain: PlainMemory::new(config.limits.plain),
+            plain,
             held: HeldAppends::new(config.limits.held),
             following: Following::new(config.timing.applied_report),
             leading: None,
-            seen: (0, Role::Follower),
             lives: BTreeMap::new(),
             dispatched: 0,
             applied: 0,
-            log_time: Instant::ZERO,
+            restored,
+            log_time: log_time.unwrap_or(Instant::ZERO),
             next_tick: now + config.timing.tick,
             rid: 0,
             dirty: false,
@@ -189,7 +225,7 @@ impl Node {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             config,
-        }
+        })
     }
 
     /// A datagram arrived where clients send requests.
@@ -253,6 +289,22 @@ impl Node {
         }
         self.ask_for_bodies(now);
         self.repeat_unacknowledged(now);
+    }
+
+    /// Everything up to the batch of this number is as safe as it was to be; see [`crate::storage`].
+    pub fn handle_persisted(&mut self, now: Instant, number: u64) {
+        if self.stopped {
+            return;
+        }
+        self.take_persisted(now, number);
+        self.dirty = true;
+    }
+
+    /// A batch could not be persisted. The node stops: it must not go on with promises it may have forgotten.
+    pub fn handle_storage_error(&mut self, error: StorageError) {
+        if !self.stopped {
+            self.stop(error.into());
+        }
     }
 
     /// Answers an [`Output::Admin`] request.
@@ -326,18 +378,23 @@ impl Node {
             self.acknowledge(now);
         }
         self.dispatch();
+        self.persist();
     }
 
     /// Follows up on a call into Raft: stores what is unstable, persists it, sends what Raft wants sent, and notices
     /// a change of role. Called after every such call, so that the crate never sees two in a row.
     fn advance(&mut self, now: Instant) {
         self.store_unstable(now);
-        // The `memory` policy: what is in the log counts as persisted.
-        let last = self.consensus.log().last();
-        if last > self.consensus.persisted()
-            && let Some(term) = self.consensus.log().term_at(last)
-        {
-            self.consensus.persisted_up_to(last, term);
+        if self.config.durable {
+            self.persistence.hard_state_is(self.consensus.hard_state());
+        } else {
+            // What is in the log counts as persisted.
+            let last = self.consensus.log().last();
+            if last > self.consensus.persisted()
+                && let Some(term) = self.consensus.log().term_at(last)
+            {
+                self.consensus.persisted_up_to(last, term);
+            }
         }
         for message in self.consensus.take_messages() {
             self.convert(now, message);
@@ -357,6 +414,7 @@ impl Node {
                 }
             }
         }
+        self.persistence.changed_from(first);
         let unstable: Vec<(Term, Bytes)> =
             self.consensus.unstable().iter().map(|entry| (entry.term, entry.data.clone())).collect();
         for (term, data) in unstable {
@@ -432,7 +490,7 @@ impl Node {
                     commit: message.commit,
                     commit_term: message.commit_term,
                 };
-                self.send(to.node(), term, &Message::Vote(vote));
+                self.promise(to.node(), term, Message::Vote(vote));
             }
             MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
                 let reply = VoteReply {
@@ -441,7 +499,7 @@ impl Node {
                     commit: message.commit,
                     commit_term: message.commit_term,
                 };
-                self.send(to.node(), term, &Message::VoteReply(reply));
+                self.promise(to.node(), term, Message::VoteReply(reply));
             }
             MessageType::MsgTimeoutNow => self.send(to.node(), term, &Message::TimeoutNow),
             // Snapshots do not exist yet, the log never offers one; proposals are never forwarded.
@@ -495,9 +553,10 @@ impl Node {
         while self.dispatched < applicable {
             let index = self.dispatched + 1;
             let record = self.consensus.log().get(index).expect("entries are kept until they are applied");
-            let committed = Committed { index, entry: record.entry, body: record.body.clone() };
+            let replayed = index <= self.restored;
+            let committed = Committed { index, entry: record.entry, body: record.body.clone(), replayed };
             self.dispatched = index;
-            if committed.entry.replier == self.config.me.node() {
+            if committed.entry.replier == self.config.me.node() && !replayed {
                 self.following.owe_reply(index);
                 self.counters.replies_assigned += 1;
             }

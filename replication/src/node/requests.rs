@@ -205,7 +205,7 @@ impl Node {
         self.counters.replies_assigned += 1;
         self.dispatched += 1;
         let entry = self.entry_for(&head, &body, self.config.me.node(), now);
-        let committed = Committed { index: self.dispatched, entry, body };
+        let committed = Committed { index: self.dispatched, entry, body, replayed: false };
         self.outputs.push_back(Output::Apply(Work::Apply(committed)));
     }
 

@@ -194,6 +194,7 @@ impl<E: Execution> Driver<E> {
                 Output::Client { to, packet } => self.answers.push(REQUESTS, to, packet),
                 Output::Apply(work) => self.execution.push(work),
                 Output::Admin(request) => self.take_admin(now, request),
+                Output::Persist(_) => unreachable!("the configuration has no durable policy yet"),
                 Output::Stop(reason) => return Err(reason.into()),
                 Output::Timeout(at, _) => {
                     self.timeout = at;

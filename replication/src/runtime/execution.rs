@@ -170,8 +170,12 @@ mod tests {
             backlog.push(Work::Answer { request });
         }
         assert_eq!((backlog.work.len(), backlog.answers_dropped), (WAITING_FOR_ANSWERS_MAX, 1));
-        let committed =
-            crate::applier::Committed { index: 1, entry: crate::entry::Entry::term_start(), body: bytes::Bytes::new() };
+        let committed = crate::applier::Committed {
+            index: 1,
+            entry: crate::entry::Entry::term_start(),
+            body: bytes::Bytes::new(),
+            replayed: false,
+        };
         backlog.push(Work::Apply(committed));
         assert_eq!((backlog.work.len(), backlog.answers_dropped), (WAITING_FOR_ANSWERS_MAX + 1, 1));
     }

@@ -428,7 +428,7 @@ mod tests {
         };
         let kind = EntryKind::Request;
         let entry = Entry { kind, read_only: false, replier: NodeId(2), request, time: Instant::ZERO };
-        Committed { index, entry, body: Bytes::from_static(b"x") }
+        Committed { index, entry, body: Bytes::from_static(b"x"), replayed: false }
     }
 
     /// Holds operations back until it is opened, and remembers them.

@@ -1,0 +1,199 @@
+//! What waits for the disk (protocol.md §6.1, §6.2; the contract with the driver is in [`crate::storage`]).
+//!
+//! Changes are collected while inputs are handled and leave as one batch when the node settles. Three things wait for
+//! the driver's report: requests for votes and answers to them wait for term and vote; acknowledgements, the leader's
+//! own count and execution wait for entries, through Raft's own persisted index. Nothing else needs to: an acknowledged
+//! heartbeat or a rejection promises nothing that a restart could break, because whoever leads a term was elected by
+//! votes that were safe.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use r2p2::Instant;
+
+use super::{Node, Output};
+use crate::config::NodeConfig;
+use crate::entry::{Entry, EntryKind};
+use crate::id::{LogIndex, NodeId, Term};
+use crate::log::{Log, LogRecord};
+use crate::message::Message;
+use crate::plain::PlainMemory;
+use crate::storage::{HardState, Persist, StorageError, Stored, StoredRecord};
+
+/// Most messages that wait for term and vote. Elections repeat what is lost beyond that.
+const PROMISES_MAX: usize = 256;
+
+/// What is to be persisted, and what waits for it.
+#[derive(Debug)]
+pub(super) struct Persistence {
+    durable: bool,
+    /// Number of the last batch handed out.
+    number: u64,
+    /// First index whose record has changed since.
+    changed: Option<LogIndex>,
+    /// Term and vote as they are, and the batch that has them: the next one, if they have changed since the last.
+    hard_state: HardState,
+    hard_state_in: u64,
+    /// Number of the last batch that is safe.
+    safe: u64,
+    /// Batches with records, handed out and not safe.
+    in_flight: VecDeque<Written>,
+    /// Messages that promise term or vote.
+    promises: VecDeque<Promise>,
+}
+
+/// Where a batch's records lie: the first, the last, and the last one's term.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    number: u64,
+    first: LogIndex,
+    last: LogIndex,
+    term: Term,
+}
+
+#[derive(Debug)]
+struct Promise {
+    /// The batch that must be safe before.
+    after: u64,
+    to: NodeId,
+    term: Term,
+    message: Message,
+}
+
+impl Persistence {
+    /// Everything there is, is safe.
+    pub(super) fn new(durable: bool, hard_state: HardState) -> Self {
+        Self {
+            durable,
+            number: 0,
+            changed: None,
+            hard_state,
+            hard_state_in: 0,
+            safe: 0,
+            in_flight: VecDeque::new(),
+            promises: VecDeque::new(),
+        }
+    }
+
+    /// Records from `index` on are new.
+    pub(super) fn changed_from(&mut self, index: LogIndex) {
+        if self.durable {
+            self.changed = Some(self.changed.map_or(index, |changed| changed.min(index)));
+        }
+    }
+
+    /// Term and vote are these.
+    pub(super) fn hard_state_is(&mut self, hard_state: HardState) {
+        if self.hard_state != hard_state {
+            self.hard_state = hard_state;
+            self.hard_state_in = self.number + 1;
+        }
+    }
+
+    /// The batches up to `number` are safe. Returns how far the log is, unless a later batch replaces all of it.
+    fn safe_up_to(&mut self, number: u64) -> Option<(LogIndex, Option<Term>)> {
+        assert!(number <= self.number, "only what was handed out is persisted");
+        self.safe = self.safe.max(number);
+        let mut reached = None;
+        while let Some(written) = self.in_flight.front().copied().filter(|written| written.number <= number) {
+            self.in_flight.pop_front();
+            reached = Some(written);
+        }
+        let Written { last, term, .. } = reached?;
+        // What a later batch replaces will be gone before what replaces it is there.
+        let replaced = self.in_flight.iter().map(|written| written.first).chain(self.changed).min();
+        match replaced {
+            Some(first) if first <= last => Some((first - 1, None)),
+            _ => Some((last, Some(term))),
+        }
+    }
+}
+
+impl Node {
+    /// Sends a message that promises term or vote, once these are safe.
+    pub(super) fn promise(&mut self, to: NodeId, term: Term, message: Message) {
+        let persistence = &mut self.persistence;
+        if persistence.hard_state_in <= persistence.safe {
+            self.send(to, term, &message);
+        } else if persistence.promises.len() < PROMISES_MAX {
+            persistence.promises.push_back(Promise { after: persistence.hard_state_in, to, term, message });
+        } else {
+            self.counters.promises_dropped += 1;
+        }
+    }
+
+    /// Hands out what has changed, as one batch.
+    pub(super) fn persist(&mut self) {
+        let persistence = &mut self.persistence;
+        let number = persistence.number + 1;
+        let hard_state = (persistence.hard_state_in == number).then_some(persistence.hard_state);
+        let changed = persistence.changed.take();
+        if hard_state.is_none() && changed.is_none() {
+            return;
+        }
+        persistence.number = number;
+        let log = self.consensus.log();
+        let last = log.last();
+        let first = changed.unwrap_or(last + 1);
+        let records: Vec<StoredRecord> = (first..=last).filter_map(|index| log.get(index)).map(stored).collect();
+        debug_assert_eq!(records.len() as u64, last + 1 - first, "what is not persisted is kept");
+        if let Some(term) = log.term_at(last).filter(|_| first <= last) {
+            persistence.in_flight.push_back(Written { number, first, last, term });
+        }
+        self.counters.batches_persisted += 1;
+        self.outputs.push_back(Output::Persist(Persist { number, hard_state, first, records }));
+    }
+
+    pub(super) fn take_persisted(&mut self, now: Instant, number: u64) {
+        if let Some((index, term)) = self.persistence.safe_up_to(number)
+            && let Some(term) = term.or_else(|| self.consensus.log().term_at(index))
+        {
+            let before = self.consensus.persisted();
+            self.consensus.persisted_up_to(index, term);
+            self.advance(now);
+            if self.consensus.persisted() > before {
+                self.following.owe_ack();
+                self.commit_early();
+            }
+        }
+        let safe = self.persistence.safe;
+        while self.persistence.promises.front().is_some_and(|promise| promise.after <= safe) {
+            if let Some(Promise { to, term, message, .. }) = self.persistence.promises.pop_front() {
+                self.send(to, term, &message);
+            }
+        }
+    }
+}
+
+fn stored(record: &LogRecord) -> StoredRecord {
+    StoredRecord { term: record.term, entry: record.raw.clone(), body: record.body.clone() }
+}
+
+/// The log as it was kept. Plain requests in it are remembered as if they had come now: longer than necessary.
+pub(super) fn restore(
+    now: Instant,
+    config: &NodeConfig,
+    stored: &Stored,
+    plain: &mut PlainMemory,
+) -> Result<Log, StorageError> {
+    let mut log = Log::restored(config.voters.iter().map(|voter| voter.member).collect(), stored.hard_state);
+    let mut before = 0;
+    for (record, index) in stored.records.iter().zip(1..) {
+        let StoredRecord { term, entry: ref raw, ref body } = *record;
+        let damaged = |what: &str| StorageError::Damaged(format!("entry {index} {what}"));
+        let entry = Entry::parse(raw).ok_or_else(|| damaged("does not parse"))?;
+        if term < before || term > stored.hard_state.term {
+            return Err(damaged(&format!("is of term {term}, after one of {before}, in {}", stored.hard_state.term)));
+        }
+        let body_len = if entry.needs_body() { entry.request.body_len as usize } else { 0 };
+        if body.len() != body_len {
+            return Err(damaged(&format!("comes with {} bytes instead of {body_len}", body.len())));
+        }
+        before = term;
+        if entry.kind != EntryKind::TermStart && entry.request.session.is_none() {
+            plain.remember(now, entry.request.client, entry.request.identity);
+        }
+        log.append(LogRecord { term, entry, raw: raw.clone(), body: Bytes::clone(body), at: now });
+    }
+    Ok(log)
+}

@@ -1,0 +1,104 @@
+//! What a node must find again after a restart, and the trait of whatever keeps it (protocol.md §6.1, §6.2, §7.5).
+//!
+//! # Contract
+//! With a durable policy the node core hands out [`crate::Output::Persist`] batches, numbered from 1 without gaps. The
+//! driver gives them to a [`Storage`], in that order and never on the network thread, and reports each with
+//! [`crate::Node::handle_persisted`] when it is as safe as the policy demands. Reporting one reports all before it, so
+//! one [`Storage::sync`] may serve many batches (group commit).
+//!
+//! The core waits for these reports, and for nothing else, before it lets anybody rely on what it promised:
+//! votes and requests for votes stay in until term and vote are safe, acknowledgements and the leader's own count name
+//! only what is safe, and only that is executed.
+//!
+//! After a crash [`Storage::load`] finds everything up to the last sync and, of what was written later, any part that
+//! is a *prefix* of the parts of the batches, in the order hard state, then records one by one. A store that cannot
+//! keep that order must make its batches atomic.
+
+mod error;
+
+use bytes::Bytes;
+
+use crate::id::{LogIndex, MemberId, Term};
+
+pub use error::StorageError;
+
+/// Term and vote: what Raft must not forget, changed together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HardState {
+    /// The current term.
+    pub term: Term,
+    /// Whom this node has voted for in it.
+    pub vote: Option<MemberId>,
+}
+
+/// One entry of the log with its body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredRecord {
+    /// The term in which it was proposed.
+    pub term: Term,
+    /// The entry's bytes, as they travel; see [`crate::entry::Entry::parse`].
+    pub entry: Bytes,
+    /// The request's body; empty if it has none.
+    pub body: Bytes,
+}
+
+/// What is to be kept next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Persist {
+    /// Its number, one more than the last one's.
+    pub number: u64,
+    /// Term and vote, if they have changed.
+    pub hard_state: Option<HardState>,
+    /// Index of the first record. What is kept from there on is replaced.
+    pub first: LogIndex,
+    /// Records, in order; without any, the log stays as it is.
+    pub records: Vec<StoredRecord>,
+}
+
+/// What was kept.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stored {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The log from index 1 on.
+    pub records: Vec<StoredRecord>,
+}
+
+impl Stored {
+    /// Puts a term and vote in place of those there are.
+    pub fn put_hard_state(&mut self, hard_state: HardState) {
+        self.hard_state = hard_state;
+    }
+
+    /// Puts a record at `index`, in place of whatever was there and behind it.
+    ///
+    /// # Panics
+    /// If there is no record before it.
+    pub fn put_record(&mut self, index: LogIndex, record: StoredRecord) {
+        let at = usize::try_from(index - 1).expect("logs in memory are shorter");
+        assert!(at <= self.records.len(), "record {index} would leave a gap behind {}", self.records.len());
+        self.records.truncate(at);
+        self.records.push(record);
+    }
+}
+
+/// Keeps what a node must find again. See the module for the contract.
+pub trait Storage {
+    /// Takes a batch: after a crash of this process it is there, after a crash of the machine it may not be.
+    ///
+    /// # Errors
+    /// See [`StorageError`]. What is kept then is unspecified beyond the last sync, and the node must stop.
+    fn write(&mut self, batch: &Persist) -> Result<(), StorageError>;
+
+    /// Makes everything that was written survive a crash of the machine.
+    ///
+    /// # Errors
+    /// See [`StorageError`]. A failed sync must not be tried again: the system may have dropped what it could not write.
+    fn sync(&mut self) -> Result<(), StorageError>;
+
+    /// What is kept.
+    ///
+    /// # Errors
+    /// See [`StorageError`]: what is damaged is never repaired by guessing.
+    fn load(&mut self) -> Result<Stored, StorageError>;
+}
