@@ -97,6 +97,7 @@ impl<S: Service> World<S> {
                     let report = Vec::new();
                     running.node.answer_admin(&request, &report);
                 }
+                Output::Persist(_) => unreachable!("nodes here are not durable"),
                 Output::Stop(reason) => {
                     stop = Some(reason);
                     break;
