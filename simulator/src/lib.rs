@@ -7,6 +7,7 @@ pub mod checkers;
 pub mod flight;
 pub mod history;
 pub mod linearizability;
+pub mod network;
 pub mod recording;
 pub mod registers;
 pub mod swarm;
@@ -14,5 +15,6 @@ pub mod world;
 
 pub use flight::{Flight, Party};
 pub use history::{History, Operation, Ticket};
+pub use network::{Latency, NetworkConfig};
 pub use registers::Registers;
-pub use world::{NetworkConfig, World, WorldConfig};
+pub use world::{World, WorldConfig};

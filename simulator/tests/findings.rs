@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{call, cluster_of, converge, converged, drain};
+use common::{call, cluster_of, converge, converged, drain, jitter};
 use hovercraft::config::Mode;
 use hovercraft::entry::{Entry, EntryKind};
 use hovercraft::message::{Append, AppendEntries, AppendEntry, Envelope, Message};
@@ -191,7 +191,7 @@ fn a_plain_request_that_a_full_leader_drops_is_not_executed_later() {
             config.client.sessions = false;
             config.node.limits.unordered.count_max = 4;
             config.node.limits.window_entries_max = 1;
-            config.network.jitter = Duration::from_micros(200);
+            config.network.latency = jitter(200);
         });
         world.elect();
         for key in 0..40 {
@@ -358,7 +358,7 @@ fn any_request_bytes_are_safe() {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut world = cluster_of(seed, 3, |config| {
             config.node.mode = if seed % 4 == 0 { Mode::Raft } else { Mode::Hovercraft };
-            config.network.jitter = Duration::from_micros(100);
+            config.network.latency = jitter(100);
         });
         world.elect();
         for round in 0..600 {

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, call, cluster, cluster_of, converge, drain, kind_of, value};
+use common::{Cluster, call, cluster, cluster_of, converge, drain, jitter, kind_of, value};
 use hovercraft::Mode;
 use hovercraft::node::Counters;
 use r2p2::client::{Kind, Outcome};
@@ -78,7 +78,7 @@ fn loss_is_repaired_by_fetch_and_nothing_happens_twice() {
             config.clients = 4;
             config.network.loss = 0.05;
             config.network.duplicate = 0.05;
-            config.network.jitter = Duration::from_micros(100);
+            config.network.latency = jitter(100);
         });
         world.elect();
         let per_client = 50;
@@ -309,7 +309,7 @@ fn a_short_gap_is_caught_up_from_the_log_while_load_goes_on() {
 #[test]
 fn multi_packet_requests_and_replies_travel_whole() {
     let mut world = cluster_of(3, 3, |config| {
-        config.network = NetworkConfig { loss: 0.02, jitter: Duration::from_micros(200), ..NetworkConfig::default() };
+        config.network = NetworkConfig { loss: 0.02, latency: jitter(200), ..NetworkConfig::default() };
     });
     world.elect();
     for round in 1..=30 {

@@ -15,7 +15,7 @@ use simulator::linearizability::increments::{Increment, Totals};
 use simulator::linearizability::{BUDGET_DEFAULT, Verdict, check};
 use simulator::registers::{Request, decode_reply};
 use simulator::swarm::model::{RegisterModel, RegisterOp};
-use simulator::{NetworkConfig, Party, Registers, World, WorldConfig};
+use simulator::{Latency, NetworkConfig, Party, Registers, World, WorldConfig};
 
 const COUNTER: u64 = 100;
 
@@ -162,8 +162,10 @@ fn sweep(seed: u64) {
     let mode = if rng.random_bool(0.3) { Mode::Raft } else { Mode::Hovercraft };
     let loss = if rng.random_bool(0.3) { 0.0 } else { rng.random_range(0.0..0.2) };
     let network = NetworkConfig {
-        latency: Duration::from_micros(rng.random_range(1..50)),
-        jitter: Duration::from_micros(rng.random_range(1..1000)),
+        latency: Latency::jittered(
+            Duration::from_micros(rng.random_range(1..50)),
+            Duration::from_micros(rng.random_range(1..1000)),
+        ),
         loss,
         duplicate: if rng.random_bool(0.5) { rng.random_range(0.0..0.3) } else { 0.0 },
         ..NetworkConfig::default()

@@ -24,6 +24,9 @@ impl Injector {
     pub(super) fn new<S: Service>(options: &Options, world: &mut World<S>) -> Self {
         let mut rng = SmallRng::seed_from_u64(options.seed ^ 0xfa01);
         lasting_rules(options, world, &mut rng);
+        if let Some((slow, processing)) = options.slow {
+            world.set_processing(slow, Some(processing));
+        }
         let next = world.now() + wait(&mut rng, options.fault_every);
         Self { rng, next, kills_left: options.kills }
     }

@@ -3,6 +3,7 @@
 
 mod faults;
 pub mod model;
+mod network;
 mod options;
 mod panics;
 mod workload;
@@ -162,6 +163,7 @@ fn heal(world: &mut World<Registers>) {
     world.heal();
     world.set_network(NetworkConfig::default());
     for id in world.running() {
+        world.set_processing(id, None);
         world.resume(id);
     }
 }

@@ -9,6 +9,7 @@ use r2p2::client::Route;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::network;
 use crate::{NetworkConfig, WorldConfig};
 
 /// How a partition cuts.
@@ -39,6 +40,8 @@ pub struct Options {
     pub network: NetworkConfig,
     /// Share of datagrams that each node loses on top, decided per receiver.
     pub receiver_loss: Vec<f64>,
+    /// A node that takes this long to deal with a datagram while there are faults.
+    pub slow: Option<(u16, Duration)>,
     /// A node that hears no client while there are faults.
     pub deaf: Option<u16>,
     /// Partitions that come up.
@@ -94,22 +97,13 @@ impl Options {
     pub fn draw(seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x0907_1045);
         let rng = &mut rng;
-        let micros = |rng: &mut SmallRng, from: u64, to: u64| Duration::from_micros(rng.random_range(from..=to));
         let nodes = *pick(rng, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7, 8, 9]);
         let mode = *pick(rng, &[Mode::Hovercraft, Mode::Hovercraft, Mode::Hovercraft, Mode::Raft]);
-        // How hard: many runs have but a few kinds of faults, or none.
-        let share =
-            |rng: &mut SmallRng, most: f64| if rng.random_bool(0.5) { rng.random_range(0.0..most) } else { 0.0 };
-        let network = NetworkConfig {
-            latency: micros(rng, 1, 50),
-            jitter: if rng.random_bool(0.2) { micros(rng, 50, 5_000) } else { micros(rng, 0, 50) },
-            loss: share(rng, 0.2),
-            duplicate: share(rng, 0.2),
-            corrupt: share(rng, 0.05),
-        };
+        let network = network::draw(rng);
         let lossy_receivers = rng.random_bool(0.3);
         let receiver_loss = (0..nodes).map(|_| if lossy_receivers { share(rng, 0.5) } else { 0.0 }).collect();
         let deaf = (rng.random_bool(0.2)).then(|| rng.random_range(1..=nodes));
+        let slow = rng.random_bool(0.2).then(|| (rng.random_range(1..=nodes), micros(rng, 10, 500)));
         let kinds = [Partition::Symmetric, Partition::Asymmetric, Partition::Partial];
         let partitions = kinds.into_iter().filter(|_| rng.random_bool(0.3)).collect();
         let may_kill = rng.random_bool(0.5);
@@ -124,6 +118,7 @@ impl Options {
             early_commit: rng.random_bool(0.7),
             network,
             receiver_loss,
+            slow,
             deaf,
             partitions,
             kills,
@@ -179,14 +174,23 @@ impl Options {
     }
 }
 
-fn pick<'a, T>(rng: &mut SmallRng, from: &'a [T]) -> &'a T {
+/// A time from a range.
+pub(super) fn micros(rng: &mut SmallRng, from: u64, to: u64) -> Duration {
+    Duration::from_micros(rng.random_range(from..=to))
+}
+
+/// How hard a fault is: many runs have but a few kinds of them, or none.
+pub(super) fn share(rng: &mut SmallRng, most: f64) -> f64 {
+    if rng.random_bool(0.5) { rng.random_range(0.0..most) } else { 0.0 }
+}
+
+pub(super) fn pick<'a, T>(rng: &mut SmallRng, from: &'a [T]) -> &'a T {
     &from[rng.random_range(0..from.len())]
 }
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| format!("{:.1}%", share * 100.0);
-        let network = &self.network;
         writeln!(f, "seed       {}", self.seed)?;
         writeln!(
             f,
@@ -208,17 +212,15 @@ impl fmt::Display for Options {
             self.fetches_max,
             self.request_max
         )?;
+        writeln!(f, "network    {}", self.network)?;
+        let receivers: Vec<String> = self.receiver_loss.iter().map(|share| percent(*share)).collect();
         writeln!(
             f,
-            "network    {:?} + {:?}, loss {}, duplicated {}, corrupt {}",
-            network.latency,
-            network.jitter,
-            percent(network.loss),
-            percent(network.duplicate),
-            percent(network.corrupt)
+            "receivers  loss {}; slow: {:?}; deaf to clients: {:?}",
+            receivers.join(" "),
+            self.slow,
+            self.deaf
         )?;
-        let receivers: Vec<String> = self.receiver_loss.iter().map(|share| percent(*share)).collect();
-        writeln!(f, "receivers  loss {}; deaf to clients: {:?}", receivers.join(" "), self.deaf)?;
         writeln!(
             f,
             "faults     for {:?}, one in {:?}: partitions {:?}, at most {} kills, pauses {}",

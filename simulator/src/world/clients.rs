@@ -69,10 +69,7 @@ impl<S: Service> World<S> {
             match self.clients[number].core.poll_output(now) {
                 ClientOutput::Transmit { target, packet } => match target {
                     Target::Group => {
-                        for id in 1..=self.config.nodes {
-                            let to = request_address(id);
-                            self.transmit(Party::Client(number), from, Party::Node(id), to, Via::Group, packet.clone());
-                        }
+                        self.transmit_to_group(Party::Client(number), from, request_address, packet);
                     }
                     Target::Node(at) => {
                         let id = at as u16 + 1;

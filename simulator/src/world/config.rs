@@ -6,36 +6,8 @@ use hovercraft::NodeConfig;
 use r2p2::client::ClientConfig;
 
 use super::addresses::member;
+use crate::NetworkConfig;
 use crate::recording::RecordingConfig;
-
-/// How the network behaves.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct NetworkConfig {
-    /// Shortest time a datagram takes.
-    pub latency: Duration,
-    /// Up to this much is added, which is also what reorders.
-    pub jitter: Duration,
-    /// Share of datagrams that are lost, decided for each receiver of a multicast on its own.
-    pub loss: f64,
-    /// Share of datagrams that arrive twice.
-    pub duplicate: f64,
-    /// Share of datagrams of which one bit is flipped, where the protocol has to notice: the marks of the header, or,
-    /// in what is fetched, whatever follows the envelope. UDP's checksum stands in front of everything else, and no
-    /// protocol without authentication survives a changed request.
-    pub corrupt: f64,
-}
-
-impl Default for NetworkConfig {
-    fn default() -> Self {
-        Self {
-            latency: Duration::from_micros(10),
-            jitter: Duration::from_micros(10),
-            loss: 0.0,
-            duplicate: 0.0,
-            corrupt: 0.0,
-        }
-    }
-}
 
 /// What kind of world.
 #[derive(Clone, Debug)]

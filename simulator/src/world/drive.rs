@@ -9,19 +9,14 @@ use r2p2::Instant;
 use r2p2::server::Via;
 
 use super::addresses::{PEER_PORT, peer_address, request_address};
+use super::network::Datagram;
 use super::{Event, What, World, mix};
 use crate::flight::{Party, describe, internal, message};
 
 impl<S: Service> World<S> {
-    pub(super) fn deliver(
-        &mut self,
-        id: u64,
-        to: Party,
-        address: SocketAddrV4,
-        via: Via,
-        from: SocketAddrV4,
-        packet: Bytes,
-    ) {
+    /// A datagram is read by its receiver.
+    pub(super) fn deliver(&mut self, datagram: Datagram) {
+        let Datagram { id, to, address, via, from, packet } = datagram;
         self.delivered += 1;
         self.trace = mix(self.trace, self.now.as_nanos());
         self.trace = mix(self.trace, u64::from(address.port()) << 32 | u64::from(u32::from(*address.ip())));
@@ -137,11 +132,8 @@ impl<S: Service> World<S> {
                     self.transmit(Party::Node(id), from, Party::Node(to.0), peer_address(to.0), Via::Unicast, packet);
                 }
                 Output::Peers { to: Destination::Group, packet } => {
-                    for other in 1..=self.config.nodes {
-                        // Multicast loops back to its sender too.
-                        let to = peer_address(other);
-                        self.transmit(Party::Node(id), from, Party::Node(other), to, Via::Group, packet.clone());
-                    }
+                    // Multicast loops back to its sender too.
+                    self.transmit_to_group(Party::Node(id), from, peer_address, packet);
                 }
                 Output::Client { to, packet } => replies.push((to, packet)),
                 _ => {}

@@ -21,6 +21,8 @@ pub struct Faults {
     pub duplicated: u64,
     /// Datagrams with a flipped bit.
     pub corrupted: u64,
+    /// Datagrams that found a queue or a socket full.
+    pub overflowed: u64,
     /// Nodes killed.
     pub kills: u64,
     /// Nodes paused.
@@ -48,8 +50,8 @@ pub enum What {
     Cut { id: u64, from: Party, to: Party, what: &'static str, len: usize },
     /// A datagram arrives where no process runs.
     Unheard { id: u64, from: Party, to: Party, what: &'static str, len: usize },
-    /// A datagram finds the socket of a paused process full.
-    Overflowed { id: u64, from: Party, to: Party },
+    /// A datagram finds a queue or a socket full.
+    Overflowed { id: u64, from: Party, to: Party, what: &'static str, len: usize },
     /// A node starts.
     Started(u16),
     /// A node is killed.
@@ -89,7 +91,7 @@ impl fmt::Display for What {
             Self::Lost { from, to, what, len, .. } => write!(f, "{from} -x {to}  {what} ({len} B) lost"),
             Self::Cut { from, to, what, len, .. } => write!(f, "{from} -| {to}  {what} ({len} B) cut off"),
             Self::Unheard { from, to, what, len, .. } => write!(f, "{from} -x {to}  {what} ({len} B) nobody there"),
-            Self::Overflowed { from, to, .. } => write!(f, "{from} -x {to}  the socket is full"),
+            Self::Overflowed { from, to, what, len, .. } => write!(f, "{from} -x {to}  {what} ({len} B) found no room"),
             Self::Started(id) => write!(f, "n{id} starts"),
             Self::Killed(id) => write!(f, "n{id} is killed"),
             Self::Stopped(id) => write!(f, "n{id} stops"),

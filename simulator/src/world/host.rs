@@ -1,6 +1,6 @@
 //! Nodes as processes: started, killed, paused.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
 use hovercraft::applier::{Applier, ApplierConfig};
 use hovercraft::consensus::Role;
@@ -11,13 +11,23 @@ use rand::Rng;
 
 use super::addresses::{member, peer_address};
 use super::happening::progress;
-use super::{Event, What, World};
+use super::network::Datagram;
+use super::{What, World};
+use crate::network::Sockets;
 
 pub(super) struct Host<S: Service> {
     pub(super) id: NodeId,
     pub(super) incarnation: u32,
     pub(super) running: Option<Running<S>>,
-    pub(super) paused: Option<VecDeque<Event>>,
+    pub(super) is_paused: bool,
+    /// What has arrived and has not been read.
+    pub(super) sockets: Sockets<Datagram>,
+    /// Whether it deals with a datagram.
+    pub(super) reads: bool,
+    /// Counts processes, so that what one began to read is not another's.
+    pub(super) reads_generation: u64,
+    /// How long it takes for a datagram, if not as long as all.
+    pub(super) processing: Option<Duration>,
     pub(super) generation: u64,
     pub(super) wake: Option<Instant>,
     pub(super) stopped: Option<StopReason>,
@@ -30,9 +40,6 @@ pub(super) struct Running<S: Service> {
     pub(super) applier: Applier<S>,
 }
 
-/// Most datagrams that wait in a paused host's sockets.
-pub(super) const PAUSED_DATAGRAMS_MAX: usize = 4096;
-
 impl<S: Service> Host<S> {
     /// A host on which nothing runs.
     pub(super) fn new(id: u16) -> Self {
@@ -40,7 +47,11 @@ impl<S: Service> Host<S> {
             id: NodeId(id),
             incarnation: 1,
             running: None,
-            paused: None,
+            is_paused: false,
+            sockets: Sockets::default(),
+            reads: false,
+            reads_generation: 0,
+            processing: None,
             generation: 0,
             wake: None,
             stopped: None,
@@ -63,7 +74,10 @@ impl<S: Service> World<S> {
     pub(super) fn forget(&mut self, id: u16) {
         let host = self.host_mut(id);
         host.running = None;
-        host.paused = None;
+        host.is_paused = false;
+        host.sockets.clear();
+        host.reads = false;
+        host.reads_generation += 1;
         host.generation += 1;
         host.wake = None;
     }
@@ -91,8 +105,8 @@ impl<S: Service> World<S> {
     /// Stops a node's clock and its sockets' readers; datagrams wait.
     pub fn pause(&mut self, id: u16) {
         let host = self.host_mut(id);
-        if host.running.is_some() && host.paused.is_none() {
-            host.paused = Some(VecDeque::new());
+        if host.running.is_some() && !host.is_paused {
+            host.is_paused = true;
             self.faults.pauses += 1;
             let progress = self.progress(id);
             self.happened_because(What::Paused(id), || progress);
@@ -101,11 +115,11 @@ impl<S: Service> World<S> {
 
     /// Lets a paused node go on.
     pub fn resume(&mut self, id: u16) {
-        let Some(waiting) = self.host_mut(id).paused.take() else { return };
-        self.happened(What::Resumed(id));
-        for event in waiting {
-            self.handle(event);
+        if !std::mem::take(&mut self.host_mut(id).is_paused) {
+            return;
         }
+        self.happened(What::Resumed(id));
+        self.read_on(id);
         self.wake_node(id);
     }
 

@@ -21,20 +21,20 @@ use hovercraft::node::StopReason;
 use hovercraft::{Node, Service};
 use r2p2::Instant;
 use r2p2::client::{Client, ClientConfig};
-use r2p2::server::Via;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 pub use addresses::{client_address, peer_address, request_address};
-pub use config::{NetworkConfig, WorldConfig};
+pub use config::WorldConfig;
 pub use happening::{Faults, Happening, What};
 
 use crate::checkers::{Checkers, Violation};
 use crate::flight::Party;
+use crate::network::Network;
 use crate::recording::Recording;
 use clients::ClientHost;
-use host::{Host, PAUSED_DATAGRAMS_MAX};
-use network::Rule;
+use host::Host;
+use network::{Datagram, Rule};
 
 /// The world. Nodes are numbered from 1, clients from 0.
 pub struct World<S: Service> {
@@ -42,6 +42,7 @@ pub struct World<S: Service> {
     make_service: Box<dyn Fn() -> S>,
     now: Instant,
     rng: SmallRng,
+    network: Network,
     events: BTreeMap<(Instant, u64), Event>,
     scheduled: u64,
     /// Events handled without time passing.
@@ -68,8 +69,19 @@ pub struct World<S: Service> {
 
 #[derive(Debug)]
 enum Event {
-    Deliver { id: u64, to: Party, address: SocketAddrV4, via: Via, from: SocketAddrV4, packet: Bytes },
-    Wake { party: Party, generation: u64 },
+    /// A datagram has crossed the network and reaches the link to its receiver.
+    Arrive(Datagram),
+    /// A datagram reaches its receiver.
+    Deliver(Datagram),
+    /// A node has dealt with a datagram.
+    Read {
+        node: u16,
+        generation: u64,
+    },
+    Wake {
+        party: Party,
+        generation: u64,
+    },
 }
 
 /// More events than this at one instant are a core that asks to be woken for ever.
@@ -78,11 +90,13 @@ const EVENTS_PER_INSTANT_MAX: u64 = 100_000;
 impl<S: Service> World<S> {
     /// A world in which all nodes have just started and nobody leads.
     pub fn new(config: WorldConfig, make_service: impl Fn() -> S + 'static) -> Self {
-        let rng = SmallRng::seed_from_u64(config.seed);
+        let mut rng = SmallRng::seed_from_u64(config.seed);
+        let network = Network::new(rng.random(), usize::from(config.nodes) + config.clients, config.network);
         let mut world = Self {
             make_service: Box::new(make_service),
             now: Instant::ZERO,
             rng,
+            network,
             events: BTreeMap::new(),
             scheduled: 0,
             events_now: 0,
@@ -191,7 +205,7 @@ impl<S: Service> World<S> {
     pub fn leader(&self) -> Option<u16> {
         self.hosts
             .iter()
-            .filter(|host| host.paused.is_none())
+            .filter(|host| !host.is_paused)
             .filter_map(|host| Some((host.running.as_ref()?.node.consensus(), host.id.0)))
             .filter(|(consensus, _)| consensus.role() == Role::Leader)
             .max_by_key(|(consensus, _)| consensus.term())
@@ -224,7 +238,7 @@ impl<S: Service> World<S> {
                 let commit = node.consensus().commit();
                 node.consensus().commit_is_current()
                     && world.running().iter().all(|id| {
-                        world.host(*id).paused.is_some() || world.node(*id).is_some_and(|node| node.applied() >= commit)
+                        world.host(*id).is_paused || world.node(*id).is_some_and(|node| node.applied() >= commit)
                     })
             })
         });
@@ -255,24 +269,15 @@ impl<S: Service> World<S> {
     }
 
     fn handle(&mut self, event: Event) {
-        let party = match &event {
-            Event::Deliver { to, .. } => *to,
-            Event::Wake { party, .. } => *party,
-        };
-        if let Party::Node(id) = party
-            && let Some(waiting) = &mut self.host_mut(id).paused
-        {
-            if waiting.len() < PAUSED_DATAGRAMS_MAX {
-                waiting.push_back(event);
-            } else if let Event::Deliver { id, from, to, .. } = event {
-                self.happened(What::Overflowed { id, from: self.party(from), to });
-            }
-            return;
-        }
         match event {
-            Event::Deliver { id, to, address, via, from, packet } => self.deliver(id, to, address, via, from, packet),
+            Event::Arrive(datagram) => self.arrive(datagram),
+            Event::Deliver(datagram) => match datagram.to {
+                Party::Node(id) => self.receive(id, datagram),
+                _ => self.deliver(datagram),
+            },
+            Event::Read { node, generation } => self.read(node, generation),
             Event::Wake { party: Party::Node(id), generation } => {
-                if self.host(id).generation == generation {
+                if self.host(id).generation == generation && !self.host(id).is_paused {
                     self.wake_node(id);
                 }
             }

@@ -1,20 +1,35 @@
-//! The network: delay, loss, duplication, corruption, rules and partitions.
+//! Datagrams on their way: rules and partitions, corruption, queues, sockets. How long they take, and which are lost by
+//! chance, [`crate::network`] decides.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hovercraft::Service;
+use r2p2::Instant;
 use r2p2::server::Via;
 use rand::Rng;
 
-use super::addresses::request_address;
-use super::{Event, NetworkConfig, What, World};
+use super::addresses::{PEER_PORT, request_address};
+use super::{Event, What, World};
 use crate::flight::{Flight, Party, describe, internal};
+use crate::network::{Crossing, Full, NetworkConfig, Socket};
 use crate::recording::Sent;
 
 /// Says of a datagram whether it is lost.
 pub(super) type Rule = Box<dyn FnMut(&Flight<'_>) -> bool>;
+
+/// A datagram on its way.
+#[derive(Debug)]
+pub(super) struct Datagram {
+    /// Counts all datagrams of a run.
+    pub(super) id: u64,
+    pub(super) to: Party,
+    pub(super) address: SocketAddrV4,
+    pub(super) via: Via,
+    pub(super) from: SocketAddrV4,
+    pub(super) packet: Bytes,
+}
 
 impl<S: Service> World<S> {
     /// Loses everything from one party to another.
@@ -62,15 +77,19 @@ impl<S: Service> World<S> {
 
     /// Changes the network.
     pub fn set_network(&mut self, network: NetworkConfig) {
-        self.config.network = network;
-        self.happened_because(What::NetworkChanged, || format!("{network:?}"));
+        self.network.set_config(network);
+        self.happened_because(What::NetworkChanged, || network.to_string());
+    }
+
+    /// Makes one node slower or faster than the [network's configuration](NetworkConfig::processing) says, or, with
+    /// none, as fast again.
+    pub fn set_processing(&mut self, id: u16, processing: Option<Duration>) {
+        self.host_mut(id).processing = processing;
     }
 
     /// Sends a datagram from an address of the test's own to all nodes' request group.
     pub fn send_raw_to_group(&mut self, from: SocketAddrV4, packet: Bytes) {
-        for id in 1..=self.config.nodes {
-            self.transmit(Party::Raw, from, Party::Node(id), request_address(id), Via::Group, packet.clone());
-        }
+        self.transmit_to_group(Party::Raw, from, request_address, packet);
     }
 
     /// Sends a datagram from an address of the test's own to one address.
@@ -83,6 +102,7 @@ impl<S: Service> World<S> {
         self.mailboxes.remove(&address).unwrap_or_default()
     }
 
+    /// Sends a datagram to one receiver.
     pub(super) fn transmit(
         &mut self,
         from: Party,
@@ -92,22 +112,55 @@ impl<S: Service> World<S> {
         via: Via,
         packet: Bytes,
     ) {
-        let mut packet = packet;
+        let departed = if from == to { Some(self.now) } else { self.depart(from, packet.len()) };
+        self.cross(departed, from, Datagram { id: 0, to, address, via, from: source, packet });
+    }
+
+    /// Sends a datagram to all nodes: once, whatever becomes of it at each of them.
+    pub(super) fn transmit_to_group(
+        &mut self,
+        from: Party,
+        source: SocketAddrV4,
+        address_of: fn(u16) -> SocketAddrV4,
+        packet: Bytes,
+    ) {
+        let departed = self.depart(from, packet.len());
+        for id in 1..=self.config.nodes {
+            let (to, address, packet) = (Party::Node(id), address_of(id), packet.clone());
+            // What a host sends to itself does not pass its link.
+            let departed = if from == to { Some(self.now) } else { departed };
+            self.cross(departed, from, Datagram { id: 0, to, address, via: Via::Group, from: source, packet });
+        }
+    }
+
+    /// When a datagram has left its host; none if the queue was full.
+    fn depart(&mut self, from: Party, len: usize) -> Option<Instant> {
+        match self.link_of(from) {
+            Some(link) => self.network.depart(self.now, link, len),
+            None => Some(self.now),
+        }
+    }
+
+    fn cross(&mut self, departed: Option<Instant>, from: Party, mut datagram: Datagram) {
+        let corrupt = self.network.config().corrupt;
         let mut how = Sent::default();
-        if self.config.network.corrupt > 0.0 && self.rng.random_bool(self.config.network.corrupt) {
-            packet = self.corrupt(packet);
+        if corrupt > 0.0 && self.rng.random_bool(corrupt) {
+            datagram.packet = self.corrupt(datagram.packet);
             how.corrupted = true;
         }
-        let flight = describe(self.now, from, to, via, &packet);
+        let Datagram { to, via, address, from: source, ref packet, .. } = datagram;
+        let flight = describe(self.now, from, to, via, packet);
         let (what, len) = (flight.what, packet.len());
-        let network = self.config.network;
-        // Every draw is made whatever the rules say, so that a rule changes nothing but what it is about.
-        let lost = self.rng.random_bool(network.loss) && from != to;
-        let twice = self.rng.random_bool(network.duplicate);
-        let delay = self.delay(network);
-        let again = self.delay(network);
         let id = self.number(&flight, [source, address], how);
+        // Every draw is made whatever the rules say, so that a rule changes nothing but what it is about.
+        let Crossing { lost, at, copy_at } =
+            self.network.cross(departed.unwrap_or(self.now), self.link_of(from), self.link_of(to));
         let ruled_out = self.rules.iter_mut().any(|(_, rule)| rule(&flight));
+        if departed.is_none() {
+            self.overflowed(What::Overflowed { id, from, to, what, len });
+            return;
+        }
+        let lost = lost && from != to;
         if lost || ruled_out || self.blocked.contains(&(from, to)) {
             self.lost += 1;
             if lost {
@@ -119,14 +172,16 @@ impl<S: Service> World<S> {
             }
             return;
         }
-        let now = self.now;
-        if twice {
+        let has_link = from != to && self.network.has_links() && self.link_of(to).is_some();
+        let event = if has_link { Event::Arrive } else { Event::Deliver };
+        if let Some(copy_at) = copy_at {
             self.faults.duplicated += 1;
             let id = self.number(&flight, [source, address], Sent { copy_of: Some(id), ..how });
-            let packet = packet.clone();
-            self.schedule(now + again, Event::Deliver { id, to, address, via, from: source, packet });
+            let packet = datagram.packet.clone();
+            self.schedule(copy_at, event(Datagram { id, packet, ..datagram }));
         }
-        self.schedule(now + delay, Event::Deliver { id, to, address, via, from: source, packet });
+        datagram.id = id;
+        self.schedule(at, event(datagram));
     }
 
     /// Gives a datagram its number.
@@ -138,9 +193,84 @@ impl<S: Service> World<S> {
         self.sent
     }
 
-    fn delay(&mut self, network: NetworkConfig) -> Duration {
-        let jitter = network.jitter.as_nanos() as u64;
-        network.latency + Duration::from_nanos(if jitter == 0 { 0 } else { self.rng.random_range(0..jitter) })
+    /// A datagram reaches the link to its receiver.
+    pub(super) fn arrive(&mut self, datagram: Datagram) {
+        let link = self.link_of(datagram.to).expect("checked when it was sent");
+        match self.network.arrive(self.now, link, datagram.packet.len()) {
+            Some(at) => self.schedule(at, Event::Deliver(datagram)),
+            None => self.no_room(&datagram),
+        }
+    }
+
+    /// A datagram reaches a node's socket.
+    pub(super) fn receive(&mut self, id: u16, datagram: Datagram) {
+        let processing = self.processing(id);
+        let host = self.host_mut(id);
+        let reads_at_once = processing.is_zero() && !host.is_paused && host.sockets.is_empty();
+        if reads_at_once || host.running.is_none() {
+            self.deliver(datagram);
+            return;
+        }
+        let socket = if datagram.address.port() == PEER_PORT { Socket::Peers } else { Socket::Clients };
+        let (len, socket_max) = (datagram.packet.len(), self.network.config().socket_max);
+        if let Err(Full(datagram)) = self.host_mut(id).sockets.push(socket, len, datagram, socket_max) {
+            self.no_room(&datagram);
+        }
+        self.read_on(id);
+    }
+
+    /// A node begins to deal with the next datagram, if there is one and it does not deal with one already.
+    pub(super) fn read_on(&mut self, id: u16) {
+        let processing = self.processing(id);
+        let now = self.now;
+        let host = self.host_mut(id);
+        if !host.is_paused && !host.reads && !host.sockets.is_empty() {
+            host.reads = true;
+            let generation = host.reads_generation;
+            self.schedule(now + processing, Event::Read { node: id, generation });
+        }
+    }
+
+    /// A node has dealt with a datagram: what it does about it, it does now.
+    pub(super) fn read(&mut self, id: u16, generation: u64) {
+        let host = self.host_mut(id);
+        if host.reads_generation != generation {
+            return;
+        }
+        host.reads = false;
+        // A paused one takes it up again when it goes on.
+        if host.is_paused {
+            return;
+        }
+        if let Some(datagram) = host.sockets.pop() {
+            self.deliver(datagram);
+            self.read_on(id);
+        }
+    }
+
+    fn processing(&self, id: u16) -> Duration {
+        self.host(id).processing.unwrap_or(self.network.config().processing)
+    }
+
+    fn no_room(&mut self, datagram: &Datagram) {
+        let (from, to) = (self.party(datagram.from), datagram.to);
+        let what = describe(self.now, from, to, datagram.via, &datagram.packet).what;
+        self.overflowed(What::Overflowed { id: datagram.id, from, to, what, len: datagram.packet.len() });
+    }
+
+    fn overflowed(&mut self, what: What) {
+        self.lost += 1;
+        self.faults.overflowed += 1;
+        self.happened(what);
+    }
+
+    /// The number of a party's link to the network; addresses of a test's own have none.
+    fn link_of(&self, party: Party) -> Option<usize> {
+        match party {
+            Party::Node(id) => Some(usize::from(id) - 1),
+            Party::Client(number) => Some(usize::from(self.config.nodes) + number),
+            Party::Raw => None,
+        }
     }
 
     /// Flips one bit; see [`NetworkConfig::corrupt`].

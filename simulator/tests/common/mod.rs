@@ -6,7 +6,7 @@ use std::time::Duration;
 use hovercraft::Timing;
 use r2p2::client::{Completion, Kind, Outcome};
 use simulator::registers::{Request, decode_reply};
-use simulator::{Registers, World, WorldConfig};
+use simulator::{Latency, Registers, World, WorldConfig};
 
 pub type Cluster = World<Registers>;
 
@@ -25,6 +25,11 @@ pub fn cluster_of(seed: u64, nodes: u16, change: impl FnOnce(&mut WorldConfig)) 
     let mut config = config_of(seed, nodes);
     change(&mut config);
     World::new(config, Registers::default)
+}
+
+/// 10 µs and up to `micros` more.
+pub fn jitter(micros: u64) -> Latency {
+    Latency::jittered(Duration::from_micros(10), Duration::from_micros(micros))
 }
 
 pub fn kind_of(request: Request) -> Kind {

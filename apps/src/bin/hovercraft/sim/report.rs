@@ -86,13 +86,14 @@ pub(super) fn to_json(report: &Report) -> Value {
 }
 
 /// How often each kind of fault struck.
-pub(super) fn faults(report: &Report) -> [(&'static str, u64); 6] {
+pub(super) fn faults(report: &Report) -> [(&'static str, u64); 7] {
     let faults = &report.faults;
     [
         ("datagrams lost", faults.lost),
         ("datagrams cut off", faults.cut),
         ("datagrams duplicated", faults.duplicated),
         ("datagrams corrupted", faults.corrupted),
+        ("datagrams without room in a queue", faults.overflowed),
         ("nodes killed", faults.kills),
         ("nodes paused", faults.pauses),
     ]
