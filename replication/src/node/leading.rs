@@ -64,6 +64,8 @@ struct Peer {
     timed: Option<(LogIndex, Instant)>,
     /// Further behind than the log is kept.
     needs_snapshot: bool,
+    /// Its last acknowledgement was of less than it had acknowledged before.
+    acknowledged_less: bool,
 }
 
 /// How many of the ordered requests this leader did not receive itself (§7.1).
@@ -126,6 +128,7 @@ impl Peer {
             rtt: RttEstimator::new(min * 4, min, timing.append_retry_max),
             timed: None,
             needs_snapshot: false,
+            acknowledged_less: false,
         }
     }
 
@@ -377,7 +380,8 @@ impl Node {
         leading.repliers.applied(from.node(), ack.applied);
         let Some(peer) = leading.peer(from) else { return };
         peer.heard = Some(now);
-        peer.applied = peer.applied.max(ack.applied);
+        // It may go back: a node that was restarted executes its log again, and is no good replier meanwhile.
+        peer.applied = ack.applied;
         // Once a peer's log is known to match up to somewhere, a rejection is only a gap behind that, and our own
         // repair starts from there; Raft would fall back to probing, one datagram per round trip.
         let known = self.consensus.peer(from).is_some_and(|(_, replicating)| replicating);
@@ -406,12 +410,23 @@ impl Node {
         let Some(peer) = self.leading.as_mut().and_then(|leading| leading.peer(from)) else { return };
         peer.acknowledged(now, matched);
         peer.needs_snapshot = matched + 1 < first && (out_of_reach || peer.needs_snapshot);
+        // A restarted node has what it acknowledged, but must hear in this term that it matches before it may commit it.
+        // Where nothing is new, nothing else would tell it.
+        // (Once may be an acknowledgement that was overtaken.)
+        let behind = replicating && ack.heartbeat && ack.reject.is_none() && ack.matched < matched;
+        let remind = behind && peer.acknowledged_less && matched + 1 >= first;
+        peer.acknowledged_less = behind;
         if !replicating {
             peer.in_step = false;
             peer.repeat_at = None;
         } else if !peer.in_step && peer.repeat_at.is_none() {
             // What was sent to it before it fell out of step may have been lost.
             peer.sent = peer.sent.min(matched);
+        }
+        if remind {
+            let append = self.append_after(matched);
+            self.counters.appends_unicast += 1;
+            self.emit_append(Destination::Peer(from.node()), append);
         }
     }
 

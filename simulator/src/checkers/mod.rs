@@ -9,6 +9,7 @@ pub mod leader_completeness;
 pub mod log_matching;
 pub mod memory;
 pub mod one_leader;
+pub mod persisted;
 pub mod replier_queue;
 pub mod same_answer;
 pub mod same_log;

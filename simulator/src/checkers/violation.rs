@@ -2,7 +2,7 @@
 
 use hovercraft::applier::Effect;
 use hovercraft::entry::Entry;
-use hovercraft::{LogIndex, NodeId, Term};
+use hovercraft::{LogIndex, MemberId, NodeId, Term};
 use thiserror::Error;
 
 /// An invariant of protocol.md §6 that did not hold.
@@ -74,6 +74,15 @@ pub enum Violation {
     /// See [`super::same_state`].
     #[error("§6.10 state hash {found:016x} of {node} at {index}, elsewhere {known:016x}")]
     StatesDiffer { node: NodeId, index: LogIndex, found: u64, known: u64 },
+    /// See [`super::persisted`].
+    #[error(
+        "§6.1 {node} lets others rely on its vote for {vote:?} in term {term}, but a crash would leave it with \
+         {safe_vote:?} in term {safe_term}"
+    )]
+    VoteNotPersisted { node: NodeId, term: Term, vote: Option<MemberId>, safe_term: Term, safe_vote: Option<MemberId> },
+    /// See [`super::persisted`].
+    #[error("§6.2 {node} counts index {index} of term {term:?}, but a crash would leave it with {safe:?} there")]
+    EntryNotPersisted { node: NodeId, index: LogIndex, term: Option<Term>, safe: Option<Term> },
     /// See [`super::memory`].
     #[error("§6.11 {node} keeps {found} {what}, the limit is {limit}")]
     Unbounded { node: NodeId, what: &'static str, found: usize, limit: usize },

@@ -6,6 +6,7 @@ use hovercraft::NodeConfig;
 use r2p2::client::ClientConfig;
 
 use super::addresses::member;
+use super::disk::DiskConfig;
 use crate::NetworkConfig;
 use crate::recording::RecordingConfig;
 
@@ -22,6 +23,8 @@ pub struct WorldConfig {
     pub plain_clients: usize,
     /// The network.
     pub network: NetworkConfig,
+    /// The disks of nodes that have one, because `node.durable` says so.
+    pub disk: DiskConfig,
     /// What all nodes have in common; identity, seed and voters are filled in.
     pub node: NodeConfig,
     /// What all clients have in common.
@@ -45,6 +48,7 @@ impl WorldConfig {
             clients: 1,
             plain_clients: 0,
             network: NetworkConfig::default(),
+            disk: DiskConfig::default(),
             node: NodeConfig::new(member(1), Vec::new()),
             client,
             collect: false,

@@ -1,16 +1,20 @@
 //! Hands events to the cores and does what they say.
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hovercraft::applier::Work;
+use hovercraft::node::StopReason;
 use hovercraft::{Destination, NodeId, Output, Service};
 use r2p2::Instant;
 use r2p2::server::Via;
 
-use super::addresses::{PEER_PORT, peer_address, request_address};
+use super::addresses::{PEER_PORT, member, peer_address, request_address};
+use super::host::{Host, Running};
 use super::network::Datagram;
 use super::{Event, What, World, mix};
+use crate::checkers;
 use crate::flight::{Party, describe, internal, message};
 
 impl<S: Service> World<S> {
@@ -65,15 +69,67 @@ impl<S: Service> World<S> {
         }
     }
 
-    /// Drains a node's outputs, executes what it commits, and schedules its next timeout.
+    /// Does what a node says, executes what it commits, and schedules its next timeout.
     pub(super) fn drive_node(&mut self, id: u16) {
+        let drained = self.drain_node(id);
+        let Drained { sends, replies, sync, end, .. } = drained;
+        if let Err(violation) = drained.found.and_then(|()| self.check_node(id, &sends, &replies)) {
+            self.report(violation);
+        }
+        self.look_at_role(id);
+        if let Some(wait) = sync {
+            let process = self.host(id).process;
+            self.schedule(self.now + wait, Event::Synced { id, process });
+        }
+        for output in sends {
+            self.send(id, output);
+        }
+        for (to, packet) in replies {
+            self.send(id, Output::Client { to, packet });
+        }
+        match end {
+            End::Crashed => self.kill(id),
+            End::Stopped(reason) => {
+                self.happened_because(What::Stopped(id), || reason.to_string());
+                self.forget(id);
+                self.host_mut(id).stopped = Some(reason);
+            }
+            End::Waits(timeout) => {
+                let host = self.host_mut(id);
+                if host.running.is_some() && host.wake != Some(timeout) {
+                    host.generation += 1;
+                    host.wake = Some(timeout);
+                    let generation = host.generation;
+                    self.schedule(timeout, Event::Wake { party: Party::Node(id), generation });
+                }
+            }
+        }
+    }
+
+    /// Takes a node's outputs until there are no more; what is to be sent is collected.
+    fn drain_node(&mut self, id: u16) -> Drained {
         let now = self.now;
-        let mut sends: Vec<(SocketAddrV4, Output)> = Vec::new();
-        let mut replies: Vec<(SocketAddrV4, Bytes)> = Vec::new();
-        let (mut timeout, mut stop, mut found) = (Instant::FAR_FUTURE, None, Ok(()));
-        let at = usize::from(id - 1);
-        while let Some(running) = &mut self.hosts[at].running {
-            match running.node.poll_output(now) {
+        let mut drained = Drained {
+            sends: Vec::new(),
+            replies: Vec::new(),
+            sync: None,
+            found: Ok(()),
+            end: End::Waits(Instant::FAR_FUTURE),
+        };
+        let Host { running, disk, crash_after, .. } = &mut self.hosts[usize::from(id - 1)];
+        let Some(running) = running else { return drained };
+        loop {
+            let output = running.node.poll_output(now);
+            if !matches!(output, Output::Timeout(..))
+                && let Some(left) = crash_after
+            {
+                let Some(less) = left.checked_sub(1) else {
+                    drained.end = End::Crashed;
+                    return drained;
+                };
+                *left = less;
+            }
+            match output {
                 Output::Apply(work) => {
                     let entry = match &work {
                         Work::Apply(committed) => Some((committed.index, committed.entry)),
@@ -81,80 +137,98 @@ impl<S: Service> World<S> {
                     };
                     let effect = running
                         .applier
-                        .handle(work, &mut |to, packet| replies.push((to, packet)))
+                        .handle(work, &mut |to, packet| drained.replies.push((to, packet)))
                         .expect("services in simulations do not panic");
                     if let Some((index, entry)) = entry {
-                        found =
-                            found.and(self.checkers.applied(&running.node, index, &entry, effect, &running.applier));
+                        let applied = self.checkers.applied(&running.node, index, &entry, effect, &running.applier);
+                        drained.found = drained.found.and(applied);
                     }
                 }
-                Output::Admin(request) => {
-                    let report = Vec::new();
-                    running.node.answer_admin(&request, &report);
-                }
-                Output::Persist(_) => unreachable!("nodes here are not durable"),
+                Output::Persist(batch) => match disk.as_mut().expect("durable nodes have disks").submit(batch) {
+                    Ok(wait) => drained.sync = drained.sync.or(wait),
+                    Err(error) => running.node.handle_storage_error(error),
+                },
+                Output::Admin(request) => running.node.answer_admin(&request, &[]),
                 Output::Stop(reason) => {
-                    stop = Some(reason);
-                    break;
+                    drained.end = End::Stopped(reason);
+                    return drained;
+                }
+                Output::Timeout(..) if running.applier.applied() > running.node.applied() => {
+                    running.node.handle_applied(now, running.applier.applied());
                 }
                 Output::Timeout(deadline, _) => {
-                    if running.applier.applied() > running.node.applied() {
-                        running.node.handle_applied(now, running.applier.applied());
-                        continue;
-                    }
-                    timeout = deadline;
-                    break;
+                    drained.end = End::Waits(deadline);
+                    return drained;
                 }
-                output @ (Output::Peers { .. } | Output::Client { .. }) => sends.push((peer_address(id), output)),
+                output @ (Output::Peers { .. } | Output::Client { .. }) => drained.sends.push(output),
             }
-        }
-        if let Some(running) = &self.hosts[at].running {
-            found = found.and_then(|()| self.checkers.settled(&running.node));
-            for (_, output) in &sends {
-                if let Output::Peers { packet, .. } = output
-                    && internal(packet) == "append_ack"
-                    && let Some((_, message)) = message(packet)
-                {
-                    found = found.and_then(|()| self.checkers.sent(&running.node, &message));
-                }
-            }
-        }
-        for (_, packet) in &replies {
-            found = found.and_then(|()| self.checkers.answered(NodeId(id), packet));
-        }
-        self.look_at_role(id);
-        if let Err(violation) = found {
-            self.report(violation);
-        }
-        for (from, output) in sends {
-            match output {
-                Output::Peers { to: Destination::Peer(to), packet } => {
-                    self.transmit(Party::Node(id), from, Party::Node(to.0), peer_address(to.0), Via::Unicast, packet);
-                }
-                Output::Peers { to: Destination::Group, packet } => {
-                    // Multicast loops back to its sender too.
-                    self.transmit_to_group(Party::Node(id), from, peer_address, packet);
-                }
-                Output::Client { to, packet } => replies.push((to, packet)),
-                _ => {}
-            }
-        }
-        for (to, packet) in replies {
-            let from = request_address(id);
-            self.transmit(Party::Node(id), from, self.party(to), to, Via::Unicast, packet);
-        }
-        if let Some(reason) = stop {
-            self.happened_because(What::Stopped(id), || reason.to_string());
-            self.forget(id);
-            self.host_mut(id).stopped = Some(reason);
-            return;
-        }
-        let host = &mut self.hosts[at];
-        if host.wake != Some(timeout) {
-            host.generation += 1;
-            host.wake = Some(timeout);
-            let generation = host.generation;
-            self.schedule(timeout, Event::Wake { party: Party::Node(id), generation });
         }
     }
+
+    /// Runs the checkers of what a node is and of what it says.
+    fn check_node(&mut self, id: u16, sends: &[Output], replies: &[(SocketAddrV4, Bytes)]) -> checkers::Result {
+        let Host { running, disk, .. } = &self.hosts[usize::from(id - 1)];
+        let Some(Running { node, .. }) = running else { return Ok(()) };
+        self.checkers.settled(node)?;
+        if let Some(disk) = disk {
+            let persisted = node.consensus().persisted();
+            let term = node.consensus().log().term_at(persisted);
+            checkers::persisted::counted(NodeId(id), persisted, term, disk.term_at(persisted))?;
+        }
+        for output in sends {
+            let Output::Peers { to, packet } = output else { continue };
+            if !matches!(internal(packet), "append_ack" | "vote" | "vote_reply") {
+                continue;
+            }
+            let Some((envelope, message)) = message(packet) else { continue };
+            self.checkers.sent(node, &message)?;
+            if let Some(disk) = disk {
+                let to = match to {
+                    Destination::Peer(to) => Some(member(to.0)),
+                    Destination::Group => None,
+                };
+                checkers::persisted::voted(node.me(), disk.hard_state(), envelope.term, to, &message)?;
+            }
+        }
+        for (_, packet) in replies {
+            self.checkers.answered(NodeId(id), packet)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, id: u16, output: Output) {
+        let me = Party::Node(id);
+        match output {
+            Output::Peers { to: Destination::Peer(to), packet } => {
+                self.transmit(me, peer_address(id), Party::Node(to.0), peer_address(to.0), Via::Unicast, packet);
+            }
+            Output::Peers { to: Destination::Group, packet } => {
+                // Multicast loops back to its sender too.
+                self.transmit_to_group(me, peer_address(id), peer_address, packet);
+            }
+            Output::Client { to, packet } => {
+                self.transmit(me, request_address(id), self.party(to), to, Via::Unicast, packet);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a node has said until it had no more to say.
+struct Drained {
+    sends: Vec<Output>,
+    replies: Vec<(SocketAddrV4, Bytes)>,
+    /// A sync has begun that takes this long.
+    sync: Option<Duration>,
+    found: checkers::Result,
+    end: End,
+}
+
+/// How it came to an end.
+enum End {
+    /// It waits, at most until then.
+    Waits(Instant),
+    Stopped(StopReason),
+    /// [`World::crash_after`]: what it would have said next is lost.
+    Crashed,
 }

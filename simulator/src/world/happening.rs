@@ -8,6 +8,7 @@ use r2p2::Instant;
 use r2p2::client::Ticket;
 
 use super::World;
+use super::disk::DiskFault;
 use crate::flight::Party;
 
 /// What was done to a world.
@@ -27,6 +28,10 @@ pub struct Faults {
     pub kills: u64,
     /// Nodes paused.
     pub pauses: u64,
+    /// Nodes started again on what they had kept.
+    pub restarts: u64,
+    /// Disks that became full or broke.
+    pub disks: u64,
 }
 
 /// Something that happened, for whoever looks for the reason of what happened next.
@@ -76,6 +81,8 @@ pub enum What {
     Ended { client: usize, ticket: Ticket, outcome: &'static str },
     /// An invariant does not hold.
     Violated,
+    /// A node's disk is full, breaks, or works again.
+    Disk(u16, Option<DiskFault>),
 }
 
 impl fmt::Display for Happening {
@@ -107,6 +114,9 @@ impl fmt::Display for What {
             }
             Self::Blocked { from, to, more: 0 } => write!(f, "{from} is cut off from {to}"),
             Self::Blocked { from, to, more } => write!(f, "{from} is cut off from {to}, and so are {more} more pairs"),
+            Self::Disk(id, Some(DiskFault::Full)) => write!(f, "the disk of n{id} is full"),
+            Self::Disk(id, Some(DiskFault::Broken)) => write!(f, "the disk of n{id} breaks"),
+            Self::Disk(id, None) => write!(f, "the disk of n{id} works again"),
             Self::Healed => write!(f, "nobody is cut off any more"),
             Self::NetworkChanged => write!(f, "the network changes"),
             Self::Invoked { client, ticket } => write!(f, "c{client} invokes operation {}", ticket.0),

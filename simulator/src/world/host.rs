@@ -5,14 +5,16 @@ use std::time::Duration;
 use hovercraft::applier::{Applier, ApplierConfig};
 use hovercraft::consensus::Role;
 use hovercraft::node::StopReason;
+use hovercraft::storage::{Storage, Stored};
 use hovercraft::{Incarnation, MemberId, Node, NodeConfig, NodeId, Service, Term, Voter};
 use r2p2::Instant;
 use rand::Rng;
 
 use super::addresses::{member, peer_address};
+use super::disk::{Disk, DiskConfig, DiskFault};
 use super::happening::progress;
 use super::network::Datagram;
-use super::{What, World};
+use super::{Event, What, World};
 use crate::network::Sockets;
 
 pub(super) struct Host<S: Service> {
@@ -31,6 +33,14 @@ pub(super) struct Host<S: Service> {
     pub(super) generation: u64,
     pub(super) wake: Option<Instant>,
     pub(super) stopped: Option<StopReason>,
+    /// What it finds again after a crash, if it is durable.
+    pub(super) disk: Option<Disk>,
+    /// A sync was done and its process has not noticed yet.
+    pub(super) synced_while_paused: bool,
+    /// How often a process was started here.
+    pub(super) process: u64,
+    /// It crashes after this many more outputs of its node.
+    pub(super) crash_after: Option<u32>,
     /// As it was when somebody looked last.
     pub(super) role: Option<(Role, Term)>,
 }
@@ -42,7 +52,7 @@ pub(super) struct Running<S: Service> {
 
 impl<S: Service> Host<S> {
     /// A host on which nothing runs.
-    pub(super) fn new(id: u16) -> Self {
+    pub(super) fn new(id: u16, disk: Option<Disk>) -> Self {
         Self {
             id: NodeId(id),
             incarnation: 1,
@@ -55,13 +65,17 @@ impl<S: Service> Host<S> {
             generation: 0,
             wake: None,
             stopped: None,
+            disk,
+            synced_while_paused: false,
+            process: 0,
+            crash_after: None,
             role: None,
         }
     }
 }
 
 impl<S: Service> World<S> {
-    /// Kills a node: its memory is gone.
+    /// Kills a node: its memory is gone, and so is any part of what its disk has not synced.
     pub fn kill(&mut self, id: u16) {
         if self.host(id).running.is_some() && self.host(id).stopped.is_none() {
             self.faults.kills += 1;
@@ -80,23 +94,96 @@ impl<S: Service> World<S> {
         host.reads_generation += 1;
         host.generation += 1;
         host.wake = None;
+        host.crash_after = None;
+        host.synced_while_paused = false;
+        if let Some(disk) = &mut host.disk {
+            disk.crash();
+        }
     }
 
-    /// Starts a node that does not run, as the same identity and another process: what a careless operator does.
+    /// Kills a node in the middle of what it does: after `outputs` more of the things that its core says are to be
+    /// done. Between any two of them a process can die.
+    pub fn crash_after(&mut self, id: u16, outputs: u32) {
+        if self.host(id).running.is_some() {
+            self.host_mut(id).crash_after = Some(outputs);
+        }
+    }
+
+    /// Fills or breaks a node's disk, or repairs it with what it has.
+    pub fn set_disk_fault(&mut self, id: u16, fault: Option<DiskFault>) {
+        let Some(disk) = &mut self.host_mut(id).disk else { return };
+        disk.set_fault(fault);
+        self.faults.disks += u64::from(fault.is_some());
+        self.happened(What::Disk(id, fault));
+    }
+
+    /// Makes all disks, and those to come, faster or slower.
+    pub fn set_disks(&mut self, config: DiskConfig) {
+        self.config.disk = config;
+        for disk in self.hosts.iter_mut().filter_map(|host| host.disk.as_mut()) {
+            disk.set_config(config);
+        }
+    }
+
+    /// Puts an empty disk in place of that of a node which does not run.
+    pub fn replace_disk(&mut self, id: u16) {
+        assert!(self.host(id).running.is_none(), "{id} runs");
+        let disk = self.new_disk();
+        self.host_mut(id).disk = disk;
+    }
+
+    /// An empty disk, if nodes have disks.
+    pub(super) fn new_disk(&mut self) -> Option<Disk> {
+        let life = self.rng.random();
+        self.config.node.durable.then(|| Disk::new(self.config.disk, life))
+    }
+
+    /// A sync is done, unless the process that asked for it is gone.
+    pub(super) fn synced(&mut self, id: u16, process: u64) {
+        let now = self.now;
+        let host = self.host_mut(id);
+        let (Some(running), Some(disk)) = (&mut host.running, &mut host.disk) else { return };
+        if host.process != process {
+            return;
+        }
+        if host.is_paused {
+            host.synced_while_paused = true;
+            return;
+        }
+        match disk.end_sync() {
+            Ok((number, next)) => {
+                running.node.handle_persisted(now, number);
+                if let Some(wait) = next {
+                    self.schedule(now + wait, Event::Synced { id, process });
+                }
+            }
+            Err(error) => running.node.handle_storage_error(error),
+        }
+        self.drive_node(id);
+    }
+
+    /// Starts a node that does not run, as the same identity and another process. With a disk it goes on from there;
+    /// without, that is what a careless operator does.
     pub fn start(&mut self, id: u16) {
         let voters = self.voters();
         let seed = self.rng.random();
-        let life = self.rng.random();
+        let drawn = self.rng.random();
         let incarnation = self.host(id).incarnation;
         let me = MemberId::new(NodeId(id), Incarnation(incarnation));
+        let disk = self.host_mut(id).disk.as_mut();
+        let (life, stored) = disk.map_or((drawn, Stored::default()), |disk| {
+            (disk.life, disk.load().expect("what a simulated disk has synced can be read"))
+        });
+        self.faults.restarts += u64::from(stored != Stored::default());
         let config = NodeConfig { me, life, voters, seed, ..self.config.node.clone() };
-        let node = Node::new(self.now, config, S::classify);
+        let node = Node::restart(self.now, config, S::classify, stored).expect("what was synced is whole");
         let applier_config = ApplierConfig::new(NodeId(id));
         let applier = Applier::new((self.make_service)(), applier_config);
         self.checkers.started(NodeId(id));
         let host = self.host_mut(id);
         host.running = Some(Running { node, applier });
         host.stopped = None;
+        host.process += 1;
         host.role = None;
         self.happened(What::Started(id));
         self.drive_node(id);
@@ -119,6 +206,12 @@ impl<S: Service> World<S> {
             return;
         }
         self.happened(What::Resumed(id));
+        if std::mem::take(&mut self.host_mut(id).synced_while_paused) {
+            self.synced(id, self.host(id).process);
+        }
+        if std::mem::take(&mut self.host_mut(id).synced_while_paused) {
+            self.synced(id, self.host(id).process);
+        }
         self.read_on(id);
         self.wake_node(id);
     }

@@ -4,6 +4,7 @@
 mod addresses;
 mod clients;
 mod config;
+mod disk;
 mod drive;
 mod happening;
 mod host;
@@ -26,6 +27,7 @@ use rand::{Rng, SeedableRng};
 
 pub use addresses::{client_address, peer_address, request_address};
 pub use config::WorldConfig;
+pub use disk::{DiskConfig, DiskFault};
 pub use happening::{Faults, Happening, What};
 
 use crate::checkers::{Checkers, Violation};
@@ -82,6 +84,11 @@ enum Event {
         party: Party,
         generation: u64,
     },
+    /// A sync that this process of the node waits for is done.
+    Synced {
+        id: u16,
+        process: u64,
+    },
 }
 
 /// More events than this at one instant are a core that asks to be woken for ever.
@@ -121,7 +128,8 @@ impl<S: Service> World<S> {
             world.recording = Some(Box::new(Recording::new(recording, world.config.nodes, world.config.clients)));
         }
         for id in 1..=world.config.nodes {
-            world.hosts.push(Host::new(id));
+            let disk = world.new_disk();
+            world.hosts.push(Host::new(id, disk));
             world.start(id);
         }
         for number in 0..world.config.clients {
@@ -289,6 +297,7 @@ impl<S: Service> World<S> {
                 }
             }
             Event::Wake { party: Party::Raw, .. } => {}
+            Event::Synced { id, process } => self.synced(id, process),
         }
     }
 
