@@ -128,6 +128,9 @@ impl Consensus {
 
     /// Highest index that may be applied here.
     pub fn applicable(&self) -> LogIndex {
+        if mutated!(AppliedBeforeCommit) {
+            return self.persisted();
+        }
         self.commit().min(self.persisted())
     }
 
@@ -192,6 +195,7 @@ impl Consensus {
 
     /// Everything up to `index` was executed here.
     pub fn applied(&mut self, index: LogIndex) {
+        let index = if mutated!(AppliedBeforeCommit) { index.min(self.commit()).min(self.persisted()) } else { index };
         assert!(index <= self.applicable(), "only what was handed out is applied");
         if index > self.raft.raft_log.applied {
             self.raft.commit_apply(index);
@@ -259,6 +263,12 @@ impl Consensus {
             message.log_term = if reject.hint <= self.log().last() { reject.hint_term } else { 0 };
         }
         self.step(message);
+        if mutated!(QuorumOffByOne) && self.is_leader() {
+            let mut matched: Vec<LogIndex> = self.raft.prs().iter().map(|(_, progress)| progress.matched).collect();
+            matched.sort_unstable_by(|a, b| b.cmp(a));
+            let short = (matched.len() / 2).saturating_sub(1);
+            self.commit_to(matched[short], Some(self.term()));
+        }
     }
 
     /// A peer that is being probed has answered a heartbeat: the probe may be repeated.
@@ -274,6 +284,15 @@ impl Consensus {
     /// A vote request. `term` is the term voted for.
     pub fn step_vote(&mut self, from: MemberId, term: Term, vote: &Vote) {
         let msg_type = if vote.pre { MessageType::MsgRequestPreVote } else { MessageType::MsgRequestVote };
+        let mut vote = *vote;
+        if mutated!(VoteForgotten) && !self.is_leader() {
+            self.raft.vote = INVALID_ID;
+            self.raft.leader_id = INVALID_ID;
+        }
+        if mutated!(VoteForShorterLog) {
+            vote.last = vote.last.max(self.log().last());
+            vote.last_term = vote.last_term.max(self.log().term_at(self.log().last()).unwrap_or(0));
+        }
         let context = if vote.transfer { CAMPAIGN_TRANSFER } else { b"" };
         self.step(Message {
             msg_type,
@@ -301,6 +320,13 @@ impl Consensus {
             commit_term: reply.commit_term,
             ..Message::default()
         });
+        if mutated!(ElectionOneVoteShort) && self.raft.state == StateRole::Candidate {
+            let granted = self.raft.prs().tally_votes().0;
+            if granted + 1 > self.raft.prs().iter().count() / 2 {
+                self.raft.become_leader();
+                self.after_step();
+            }
+        }
     }
 
     /// The leader asks this node to stand for election at once. Skips pre-vote and leases, so it is only taken from the
@@ -328,8 +354,8 @@ impl Consensus {
     /// What a *notice* of this term (commit notice, heartbeat, another's AggCommit) allows: never beyond what this
     /// node's log is known to share with the leader's (protocol.md §6.6). Returns whether the commit index rose.
     pub fn commit_by_notice(&mut self, commit: LogIndex) -> bool {
-        let index = commit.min(self.verified());
-        self.commit_to(index, None)
+        let verified = if mutated!(NoticeBeyondVerified) { self.log().last() } else { self.verified() };
+        self.commit_to(commit.min(verified), None)
     }
 
     /// With three voters: what this node and the leader have both persisted is held by two of three, so an entry of
@@ -363,6 +389,12 @@ impl Consensus {
         {
             progress.become_replicate();
         }
+    }
+
+    /// The crate's own trap, see [`Consensus::step_heartbeat`].
+    #[cfg(feature = "mutations")]
+    pub(crate) fn commit_unclamped(&mut self, commit: LogIndex) {
+        self.raft.raft_log.commit_to(commit);
     }
 
     fn commit_to(&mut self, index: LogIndex, only_in_term: Option<Term>) -> bool {

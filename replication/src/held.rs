@@ -42,7 +42,7 @@ impl HeldAppends {
 
     /// Holds an Append of `term`; what an earlier term left is forgotten. Returns false if there was no room.
     pub fn hold(&mut self, now: Instant, term: Term, append: Append) -> bool {
-        if self.term != term {
+        if self.term != term && !mutated!(HeldOutliveTerm) {
             self.clear();
             self.term = term;
         }
@@ -68,7 +68,7 @@ impl HeldAppends {
 
     /// Takes the first Append of `term` that begins at or before `last`.
     pub fn take_ready(&mut self, term: Term, last: LogIndex) -> Option<Append> {
-        if self.term != term {
+        if self.term != term && !mutated!(HeldOutliveTerm) {
             self.clear();
             return None;
         }
@@ -81,7 +81,7 @@ impl HeldAppends {
 
     /// Takes the first Append of `term` if it begins beyond `last` and that gap has been open for too long.
     pub fn take_overdue(&mut self, now: Instant, term: Term, last: LogIndex) -> Option<Append> {
-        if self.term != term {
+        if self.term != term && !mutated!(HeldOutliveTerm) {
             self.clear();
             return None;
         }
@@ -90,6 +90,12 @@ impl HeldAppends {
             return None;
         }
         self.take(prev)
+    }
+
+    /// Where what is held ends.
+    #[cfg(feature = "mutations")]
+    pub(crate) fn end(&self) -> LogIndex {
+        self.held.last_key_value().map_or(0, |(prev, (_, append))| prev + append.entries.0.len() as u64)
     }
 
     /// Whether nothing is held.

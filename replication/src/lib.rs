@@ -4,6 +4,21 @@
 //! arguments and say what to do. [`runtime`] drives them with sockets, threads and a clock; the simulator drives the
 //! same cores in a virtual world.
 
+/// Whether a deliberate mistake is to be made here: see `mutation`, which only test builds have. Everywhere else the
+/// answer is no, and the mistake is not compiled.
+#[cfg(feature = "mutations")]
+macro_rules! mutated {
+    ($($mutation:ident)|+) => {
+        matches!(crate::mutation::active(), Some($(crate::mutation::Mutation::$mutation)|+))
+    };
+}
+#[cfg(not(feature = "mutations"))]
+macro_rules! mutated {
+    ($($mutation:ident)|+) => {
+        false
+    };
+}
+
 pub mod applier;
 pub mod client;
 pub mod cluster;
@@ -18,6 +33,8 @@ pub mod held;
 pub mod id;
 pub mod log;
 pub mod message;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 pub mod node;
 pub mod plain;
 pub mod repliers;

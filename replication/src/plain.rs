@@ -64,6 +64,9 @@ impl PlainMemory {
     /// Whether this request was ordered, as far as is remembered.
     pub fn knows(&mut self, now: Instant, client: SocketAddrV4, identity: &Digest) -> bool {
         self.forget(now);
+        if mutated!(PlainCopyOrdered) {
+            return false;
+        }
         let Some(number) = self.known.get(identity) else { return false };
         let requests = self.clients.get(&client).map_or(0, |client| client.requests);
         requests - number < self.limits.newer_max

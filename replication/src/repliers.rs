@@ -51,7 +51,8 @@ impl Repliers {
     /// Picks the replier of the next entry among the nodes that `eligible` accepts and whose queue has room, if any:
     /// the shortest queue; ties go to `leader` if nobody owes anything, else to the least recently chosen.
     pub fn choose(&mut self, leader: NodeId, eligible: impl Fn(NodeId) -> bool) -> Option<NodeId> {
-        let room = |queue: &&mut Queue| queue.owed.len() < self.queue_max && eligible(queue.node);
+        let queue_max = if mutated!(QueueUnbounded) { usize::MAX } else { self.queue_max };
+        let room = |queue: &&mut Queue| queue.owed.len() < queue_max && eligible(queue.node);
         let idle = self.queues.iter().all(|queue| queue.owed.is_empty());
         let picked = match self.choice {
             ReplierChoice::Jbsq => self.queues.iter_mut().filter(room).min_by_key(|queue| {

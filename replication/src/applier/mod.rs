@@ -90,6 +90,15 @@ impl<S: Service> Applier<S> {
         match work {
             Work::Apply(committed) => self.apply(&committed, send),
             Work::Answer { request } => Ok(self.answer_again(&request, send)),
+            #[cfg(feature = "mutations")]
+            Work::Query { request, body } => {
+                let context = Context { index: self.applied, time: self.sessions.time(), seed: 0 };
+                self.reply.clear();
+                self.service.query(&context, &body, &mut self.reply);
+                let answer = Answer { index: Some(self.applied), status: None, body: self.reply.as_bytes() };
+                answer.send(&request, self.packet_max, &mut self.counters, send);
+                Ok(Effect::AnsweredAgain)
+            }
         }
     }
 
@@ -184,13 +193,25 @@ impl<S: Service> Applier<S> {
         if entry.kind == EntryKind::Request {
             assert_eq!(body.len(), entry.request.body_len as usize, "entry {index} comes without its body");
         }
-        let time = self.sessions.advance(entry.time);
+        let skew = if mutated!(ExpiryByLocalClock) {
+            std::time::Duration::from_nanos(self.me.0.into())
+        } else {
+            Default::default()
+        };
+        let time = self.sessions.advance(entry.time + skew);
         // A term's first entry need not know the time.
-        debug_assert!(time == entry.time || entry.kind == EntryKind::TermStart, "log time goes back at {index}");
+        let excused = mutated!(ExpiryByLocalClock | LogTimeRestarts | AppliedBeforeCommit);
+        debug_assert!(
+            time == entry.time || entry.kind == EntryKind::TermStart || excused,
+            "log time goes back at {index}"
+        );
         let effect = match (entry.kind, entry.request.session) {
             (EntryKind::TermStart, _) => Effect::TermStart,
             (EntryKind::SessionOpen, nonce) => self.open(index, entry, nonce, send),
             (EntryKind::Request, None) => self.execute(index, time, entry, body, send)?,
+            (EntryKind::Request, Some(_)) if mutated!(ReadsNotKept) && entry.read_only && entry.replier != self.me => {
+                Effect::ReadElsewhere
+            }
             (EntryKind::Request, Some(session)) => {
                 match self.sessions.admit(session, index, entry.time, entry.read_only) {
                     Admission::Execute => self.execute(index, time, entry, body, send)?,
@@ -259,7 +280,8 @@ impl<S: Service> Applier<S> {
             complain(reply, &format!("executed, but the reply is longer than the limit of {reply_max} bytes"));
             status = Some(ReplyStatus::ServiceError);
         }
-        if let (false, Some(session)) = (entry.read_only, entry.request.session) {
+        let read_only = entry.read_only && !mutated!(ReadChangesState);
+        if let (false, Some(session)) = (read_only, entry.request.session) {
             self.sessions.record(session.client, session.seq, index, status, self.reply.as_bytes());
         }
         if answers {

@@ -29,4 +29,12 @@ pub enum Work {
         /// The retransmission.
         request: RequestHead,
     },
+    /// Answer a read at once, whatever the log says: a mistake, see [`crate::mutation`].
+    #[cfg(feature = "mutations")]
+    Query {
+        /// The read.
+        request: RequestHead,
+        /// Its bytes.
+        body: Bytes,
+    },
 }

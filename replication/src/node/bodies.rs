@@ -53,7 +53,8 @@ impl Node {
             if let Some(session) = &mut head.session {
                 session.first_unacked = 0;
             }
-            let proper = head.body_len as usize == body.len() && self.identity_of(&head, &body) == head.identity;
+            let proper = mutated!(FetchedBodyUnchecked)
+                || head.body_len as usize == body.len() && self.identity_of(&head, &body) == head.identity;
             if !proper || !self.fetcher.done(&head.identity) {
                 self.counters.bodies_unwanted += 1;
                 continue;

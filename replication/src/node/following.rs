@@ -115,6 +115,10 @@ impl Node {
         }
         self.consensus.step_heartbeat(from, term);
         self.advance(now);
+        #[cfg(feature = "mutations")]
+        if mutated!(HeartbeatCommitUnclamped) {
+            self.consensus.commit_unclamped(heartbeat.commit);
+        }
         self.take_notice(heartbeat.commit);
     }
 
@@ -172,8 +176,11 @@ impl Node {
         self.following.ack_due = false;
         self.following.unreported = 0;
         self.following.unreported_since = None;
+        let matched = self.consensus.verified().min(self.consensus.persisted());
+        #[cfg(feature = "mutations")]
+        let matched = if mutated!(AcknowledgeHeld) { matched.max(self.held.end()) } else { matched };
         AppendAck {
-            matched: self.consensus.verified().min(self.consensus.persisted()),
+            matched,
             applied: self.applied,
             commit: self.consensus.commit(),
             arm: 0,
@@ -233,7 +240,9 @@ impl Node {
         let entries = &append.entries.0;
         let here = |item: &crate::message::AppendEntry| {
             let request = &item.entry.request;
-            !item.entry.needs_body() || self.body_len(&request.identity) == Some(request.body_len as usize)
+            mutated!(AcknowledgeWithoutBody)
+                || !item.entry.needs_body()
+                || self.body_len(&request.identity) == Some(request.body_len as usize)
         };
         let taken = entries.iter().take_while(|item| here(item)).count();
         let missing: Vec<_> = entries
@@ -270,7 +279,8 @@ impl Node {
 
     /// With three voters: commits what both this node and its leader have persisted (§5.6).
     pub(super) fn commit_early(&mut self) {
-        if self.config.early_commit && self.config.voters.len() == 3 && self.leading.is_none() {
+        let three = self.config.voters.len() == 3 || mutated!(EarlyCommitAnySize);
+        if self.config.early_commit && three && self.leading.is_none() {
             self.consensus.commit_with_leader(self.following.leader_persisted);
         }
     }

@@ -105,7 +105,8 @@ impl Leading {
 
     /// Log time now: never the wall clock, never backwards (§3.3).
     fn time(&self, now: Instant) -> Instant {
-        self.log_time + now.since(self.elected)
+        let start = if mutated!(LogTimeRestarts) { Instant::ZERO } else { self.log_time };
+        start + now.since(self.elected)
     }
 
     fn peer(&mut self, member: MemberId) -> Option<&mut Peer> {
@@ -184,7 +185,8 @@ impl Node {
                 repliers.announce(record.entry.replier, index);
             }
         }
-        let pending = self.unordered.in_arrival_order().map(|waiting| (waiting.head.identity, waiting.stay)).collect();
+        let waiting = self.unordered.in_arrival_order().filter(|_| !mutated!(WaitingForgotten));
+        let pending = waiting.map(|waiting| (waiting.head.identity, waiting.stay)).collect();
         self.leading = Some(Leading {
             elected: now,
             log_time: self.log_time,
@@ -262,7 +264,7 @@ impl Node {
             let window_full = index - applied >= limits.window_entries_max as u64
                 || leading.window_bytes_sum + len > limits.window_bytes_max;
             let replier = match mode {
-                _ if window_full => None,
+                _ if window_full && !mutated!(WindowUnbounded) => None,
                 Mode::Raft | Mode::Unreplicated => Some(me),
                 Mode::Hovercraft => leading.choose(now, me, index, applied, &timing, &limits),
             };
@@ -481,6 +483,9 @@ impl Node {
         let (first, burst) = (self.consensus.log().first(), self.config.limits.burst_entries_max);
         let fresh = self.config.timing.fresh;
         let Some(leading) = &mut self.leading else { return };
+        if mutated!(AppendNotRepeated) {
+            leading.peers.iter_mut().for_each(|peer| peer.repeat_at = None);
+        }
         let mut due = Vec::new();
         for peer in &mut leading.peers {
             if peer.repeat_at.is_none_or(|at| now < at) {
@@ -627,6 +632,11 @@ impl Node {
 }
 
 impl Leading {
+    #[cfg(feature = "mutations")]
+    pub(super) fn is_in_step(&self, node: NodeId) -> bool {
+        self.peers.iter().all(|peer| peer.member.node() != node || peer.in_step)
+    }
+
     fn in_step(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().filter(|peer| peer.in_step).map(|peer| peer.member.node())
     }

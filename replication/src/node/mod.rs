@@ -404,12 +404,15 @@ impl Node {
 
     fn store_unstable(&mut self, now: Instant) {
         let Some(first) = self.consensus.unstable().first().map(|entry| entry.index) else { return };
-        if first <= self.consensus.log().last() {
+        if first <= self.consensus.log().last() && !mutated!(TruncationSkipped) {
             assert!(first > self.dispatched, "a committed entry is never replaced");
             for record in self.consensus.log_mut().truncate(first) {
                 self.counters.entries_replaced += 1;
                 if record.entry.kind != EntryKind::TermStart {
                     self.plain.withdraw(&record.entry.request.identity);
+                    if mutated!(ReplacedBodyLost) {
+                        continue;
+                    }
                     self.unordered.put_back(record.at, record.entry.request, record.body);
                 }
             }
@@ -439,14 +442,20 @@ impl Node {
             self.plain.remember(now, entry.request.client, identity);
         }
         self.fetcher.done(&identity);
-        let waiting = self.unordered.take(&identity).map(|waiting| (waiting.body, waiting.at));
+        let waiting = if mutated!(OrderedStaysUnordered) {
+            self.unordered.get(&identity).cloned()
+        } else {
+            self.unordered.take(&identity)
+        };
+        let waiting = waiting.map(|waiting| (waiting.body, waiting.at));
         // A read that is ordered again, or a write that two leaders ordered: the body is in the log already.
         let body = waiting.or_else(|| self.body_in_log(&identity).map(|body| (body, now)));
         let (body, at) = match body {
             Some(found) if entry.needs_body() => found,
             Some((_, at)) => (Bytes::new(), at),
             None => {
-                assert!(!entry.needs_body(), "an entry is stepped or proposed only with its body at hand");
+                let excused = mutated!(AcknowledgeWithoutBody);
+                assert!(!entry.needs_body() || excused, "an entry is stepped or proposed only with its body at hand");
                 (Bytes::new(), now)
             }
         };
@@ -555,6 +564,8 @@ impl Node {
             let record = self.consensus.log().get(index).expect("entries are kept until they are applied");
             let replayed = index <= self.restored;
             let committed = Committed { index, entry: record.entry, body: record.body.clone(), replayed };
+            #[cfg(feature = "mutations")]
+            let committed = self.mutate_dispatch(committed, applicable);
             self.dispatched = index;
             if committed.entry.replier == self.config.me.node() && !replayed {
                 self.following.owe_reply(index);
@@ -562,6 +573,39 @@ impl Node {
             }
             self.outputs.push_back(Output::Apply(Work::Apply(committed)));
         }
+    }
+
+    /// Mistakes on the way to the applier.
+    #[cfg(feature = "mutations")]
+    fn mutate_dispatch(&self, mut committed: Committed, applicable: LogIndex) -> Committed {
+        let me = self.config.me.node();
+        if mutated!(ReplierRechosen)
+            && self.leading.as_ref().is_some_and(|leading| !leading.is_in_step(committed.entry.replier))
+        {
+            committed.entry.replier = me;
+        }
+        if mutated!(ReadBeforeItsPlace) {
+            let log = self.consensus.log();
+            let swaps = |index: LogIndex| {
+                let (Some(one), Some(two)) = (log.get(index), log.get(index + 1)) else { return false };
+                index < applicable
+                    && one.entry.kind == EntryKind::Request
+                    && !one.entry.read_only
+                    && two.entry.read_only
+                    && two.entry.replier == me
+            };
+            let place = match committed.index {
+                index if swaps(index) => index + 1,
+                index if swaps(index - 1) => index - 1,
+                index => index,
+            };
+            if let Some(record) = log.get(place) {
+                let time = committed.entry.time;
+                committed.entry = Entry { time, ..record.entry };
+                committed.body = record.body.clone();
+            }
+        }
+        committed
     }
 
     fn next_timeout(&mut self) -> Output {

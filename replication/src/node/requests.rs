@@ -93,6 +93,16 @@ impl Node {
         match self.config.mode {
             Mode::Unreplicated => self.execute_unreplicated(now, head, message.body),
             Mode::Raft if self.leading.is_none() => self.counters.requests_not_leader += 1,
+            #[cfg(feature = "mutations")]
+            Mode::Raft | Mode::Hovercraft
+                if mutated!(LeaderReadsLocally)
+                    && self.leading.is_some()
+                    && session.is_some()
+                    && !head.opens_session()
+                    && (self.classify)(&message.body) == Class::Read =>
+            {
+                self.outputs.push_back(Output::Apply(Work::Query { request: head, body: message.body }));
+            }
             Mode::Raft | Mode::Hovercraft => self.take_request(now, head, message.body),
         }
     }

@@ -225,7 +225,9 @@ impl SessionTable {
     /// doubled, and its old answer would not be the state at its new place in the log.
     pub fn admit(&mut self, request: Session, index: LogIndex, time: Instant, read_only: bool) -> Admission {
         self.advance(time);
-        let Some(&key) = self.by_client.get(&request.client) else { return Admission::Expired };
+        let Some(&key) = self.by_client.get(&request.client) else {
+            return Admission::Expired;
+        };
         // First-unacknowledged first: it may fence the very request that brings it.
         self.touch(key, index, request.first_unacked);
         let session = self.sessions.get_mut(key);
@@ -233,10 +235,13 @@ impl SessionTable {
             Place::Below => Admission::BelowWindow,
             Place::Above => Admission::AboveWindow,
             Place::Inside if session.window.contains(request.seq) => {
+                if mutated!(DuplicatesExecuted) {
+                    return Admission::Execute;
+                }
                 Admission::Duplicate(self.remembered(key, request.seq))
             }
             Place::Inside => {
-                if !read_only {
+                if !read_only || mutated!(ReadChangesState) {
                     session.window.insert(request.seq);
                     self.sum = self.sum.wrapping_add(executed_hash(request.client, request.seq));
                 }
@@ -251,6 +256,11 @@ impl SessionTable {
     /// # Panics
     /// If the write has not been admitted, or if its reply has been recorded.
     pub fn record(&mut self, client: u64, seq: u64, index: LogIndex, status: Option<ReplyStatus>, body: &[u8]) {
+        #[cfg(feature = "mutations")]
+        match self.lookup(client, seq) {
+            Lookup::Executed(Remembered::Reply(_)) if mutated!(DuplicatesExecuted) => return,
+            _ => {}
+        }
         let key = *self.by_client.get(&client).expect("a reply is recorded right after its request was admitted");
         assert!(self.sessions.get(key).window.contains(seq), "({client}, {seq}) has not been admitted");
         if cost(body) > self.limits.cache_bytes_max {
@@ -331,6 +341,7 @@ impl SessionTable {
     /// The session is in use by the entry at `index`, now, and its client no longer waits for what is below
     /// `first_unacked`.
     fn touch(&mut self, key: Key, index: LogIndex, first_unacked: u64) {
+        let first_unacked = if mutated!(FenceIgnored) { 0 } else { first_unacked };
         let session = self.sessions.get_mut(key);
         debug_assert!(session.used_index < index, "entry {index} came after entry {}", session.used_index);
         let client = session.client;
@@ -395,6 +406,9 @@ impl SessionTable {
     fn remembered(&self, key: Key, seq: u64) -> Remembered {
         let replies = &self.sessions.get(key).replies;
         match replies.binary_search_by_key(&seq, |&(seq, _)| seq) {
+            Ok(place) if mutated!(ReplyOfAnotherSeq) => {
+                Remembered::Reply(self.replies.get(replies[place.saturating_sub(1)].1).reply.clone())
+            }
             Ok(place) => Remembered::Reply(self.replies.get(replies[place].1).reply.clone()),
             Err(_) => Remembered::Gone,
         }

@@ -5,11 +5,14 @@
 
 pub mod at_most_once;
 pub mod bodies;
+pub mod fence;
 pub mod leader_completeness;
 pub mod log_matching;
+pub mod log_time;
 pub mod memory;
 pub mod one_leader;
 pub mod persisted;
+pub mod plain_once;
 pub mod replier_queue;
 pub mod same_answer;
 pub mod same_log;
@@ -51,6 +54,9 @@ pub struct Checkers {
     same_state: same_state::SameState,
     replier_queue: replier_queue::ReplierQueue,
     at_most_once: at_most_once::AtMostOnce,
+    fence: fence::Fence,
+    plain_once: plain_once::PlainOnce,
+    log_time: log_time::LogTime,
     same_answer: same_answer::SameAnswer,
     /// What of each node's log has been looked at.
     seen: BTreeMap<NodeId, Seen>,
@@ -80,6 +86,10 @@ impl Checkers {
             same_state: same_state::SameState::default(),
             replier_queue: replier_queue::ReplierQueue::default(),
             at_most_once: at_most_once::AtMostOnce::default(),
+            fence: fence::Fence::default(),
+            // Half of it: clocks may differ, and so may the moments at which nodes took it.
+            plain_once: plain_once::PlainOnce::new(config.limits.plain.age_max / 2),
+            log_time: log_time::LogTime::default(),
             same_answer: same_answer::SameAnswer::default(),
             seen: BTreeMap::new(),
         }
@@ -129,6 +139,9 @@ impl Checkers {
             self.leader_completeness.committed(id, index, term)?;
         }
         self.at_most_once.applied(id, index, entry, effect)?;
+        self.fence.applied(index, entry, effect)?;
+        self.plain_once.applied(index, entry)?;
+        self.log_time.applied(index, entry)?;
         self.same_answer.ordered(entry);
         match applier.state_hash() {
             Some(hash) => self.same_state.applied(id, applier.applied(), hash),

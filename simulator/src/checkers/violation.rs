@@ -3,6 +3,8 @@
 use hovercraft::applier::Effect;
 use hovercraft::entry::Entry;
 use hovercraft::{LogIndex, MemberId, NodeId, Term};
+use hovercraft::{LogIndex, NodeId, Term};
+use r2p2::{Digest, Instant};
 use thiserror::Error;
 
 /// An invariant of protocol.md §6 that did not hold.
@@ -65,6 +67,17 @@ pub enum Violation {
     /// See [`super::at_most_once`].
     #[error("§6.8 seq {seq} of session {client} takes effect at {first} and again at {second} (on {node})")]
     TwiceExecuted { node: NodeId, client: u64, seq: u64, first: LogIndex, second: LogIndex },
+    /// See [`super::fence`].
+    #[error(
+        "§3.3 seq {seq} of session {client} takes effect at {index}, its client waits for nothing below {first_unacked}"
+    )]
+    Fenced { client: u64, seq: u64, first_unacked: u64, index: LogIndex },
+    /// See [`super::plain_once`].
+    #[error("§3.3 the plain request {identity:?} is executed at {first} and again at {second}")]
+    PlainTwice { identity: Digest, first: LogIndex, second: LogIndex },
+    /// See [`super::log_time`].
+    #[error("§3.3 log time goes back from {known:?} to {found:?} at {index}")]
+    TimeGoesBack { index: LogIndex, found: Instant, known: Instant },
     /// See [`super::at_most_once`].
     #[error("§6.8 index {index} is {found:?} on {node}, elsewhere {known:?}")]
     EffectsDiffer { node: NodeId, index: LogIndex, found: Effect, known: Effect },

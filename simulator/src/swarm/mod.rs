@@ -3,6 +3,8 @@
 
 mod faults;
 pub mod model;
+#[cfg(feature = "mutations")]
+pub mod mutants;
 mod network;
 mod options;
 mod panics;
@@ -11,7 +13,7 @@ mod workload;
 use std::fmt;
 use std::time::Duration;
 
-use hovercraft::Service;
+use hovercraft::{Service, Term};
 use r2p2::Instant;
 
 pub use options::{Options, Partition};
@@ -140,9 +142,12 @@ fn play(options: &Options, world: &mut World<Registers>, workload: &mut Workload
     heal(world);
     workload.finish(world, OPERATIONS_AFTER);
     let end = world.now() + HEAL_BOUND;
-    let mut waits_for = None;
+    let (mut waits_for, mut steady) = (None, Steady::default());
     while world.violation().is_none() {
         workload.act(options, world);
+        if let Some(what) = steady.look(world) {
+            return Verdict::Liveness(what);
+        }
         waits_for = unfinished(options, world, workload);
         if waits_for.is_none() || world.now() >= end {
             break;
@@ -165,6 +170,32 @@ fn heal(world: &mut World<Registers>) {
     for id in world.running() {
         world.set_processing(id, None);
         world.resume(id);
+    }
+}
+
+/// How long a request may wait at a leader that nothing disturbs.
+const WAIT_MAX: Duration = Duration::from_millis(400);
+
+/// Since when a leader leads without faults.
+#[derive(Debug, Default)]
+struct Steady {
+    leader: Option<(u16, Term)>,
+    since: Instant,
+}
+
+impl Steady {
+    /// A leader that nothing disturbs orders what waits, what came before its election included (protocol.md §7.3);
+    /// clients would repeat it in the end, so that nobody else would notice. Says what waits too long.
+    fn look<S: Service>(&mut self, world: &World<S>) -> Option<String> {
+        let leader = world.leader()?;
+        let node = world.node(leader)?;
+        let now = Some((leader, node.consensus().term()));
+        if self.leader != now {
+            *self = Self { leader: now, since: world.now() };
+        }
+        let oldest = node.unordered().in_arrival_order().next()?;
+        let waits = world.now().since(oldest.at.max(self.since));
+        (waits >= WAIT_MAX).then(|| format!("{:?} leads and has not ordered {oldest:?} for {waits:?}", node.me()))
     }
 }
 

@@ -134,6 +134,8 @@ impl<S: Service> World<S> {
                     let entry = match &work {
                         Work::Apply(committed) => Some((committed.index, committed.entry)),
                         Work::Answer { .. } => None,
+                        #[cfg(feature = "mutations")]
+                        Work::Query { .. } => None,
                     };
                     let effect = running
                         .applier

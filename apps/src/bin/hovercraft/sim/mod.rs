@@ -4,10 +4,13 @@
 //! |---|---|
 //! | `one` | `sim run` and `sim replay` |
 //! | `many` | `sim swarm` |
+//! | `mutants` | `sim mutants`, in test builds with the feature `mutations` |
 //! | `report` | what is said about one run |
 //! | `summary` | what is said about many |
 
 mod many;
+#[cfg(feature = "mutations")]
+mod mutants;
 mod one;
 mod report;
 mod summary;
@@ -41,6 +44,8 @@ enum Command {
     Run(one::Run),
     Replay(one::Replay),
     Swarm(many::Swarm),
+    #[cfg(feature = "mutations")]
+    Mutants(mutants::Mutants),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -48,5 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Run(run) => Ok(run.run()),
         Command::Replay(replay) => Ok(replay.run()),
         Command::Swarm(swarm) => Ok(swarm.run()),
+        #[cfg(feature = "mutations")]
+        Command::Mutants(mutants) => Ok(mutants.run()),
     }
 }

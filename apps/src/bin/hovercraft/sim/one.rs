@@ -26,6 +26,10 @@ struct Which {
     /// The run.
     #[arg(long)]
     seed: u64,
+    /// With this deliberate mistake.
+    #[cfg(feature = "mutations")]
+    #[arg(long, value_name = "NAME")]
+    mutation: Option<hovercraft::mutation::Mutation>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -45,6 +49,8 @@ impl Replay {
 
 impl Which {
     fn run(&self, recent: bool) -> ExitCode {
+        #[cfg(feature = "mutations")]
+        hovercraft::mutation::set(self.mutation);
         let options = Options::draw(self.seed);
         if !self.json {
             say(&options);

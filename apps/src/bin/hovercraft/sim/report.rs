@@ -42,7 +42,12 @@ fn verdict_name(verdict: &Verdict) -> &'static str {
 
 /// The command that repeats a run.
 pub(super) fn replay_command(seed: u64) -> String {
-    format!("hovercraft sim replay --seed {seed}")
+    let command = format!("hovercraft sim replay --seed {seed}");
+    #[cfg(feature = "mutations")]
+    if let Some(mutation) = hovercraft::mutation::active() {
+        return format!("{command} --mutation {mutation}");
+    }
+    command
 }
 
 /// Tells people; with what happened last if they ask for it or the run failed.

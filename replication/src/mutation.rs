@@ -1,0 +1,131 @@
+//! Deliberate mistakes, to see that the simulator finds them. Test-only: exists with the cargo feature `mutations`
+//! alone, which no build enables by itself; without it not a byte of this is compiled.
+//!
+//! A mutation is one small mistake at one place of the real code, where `mutated!(Name)` asks whether it is to be made.
+//! Which one is active is a property of the thread, so that worlds in several threads do not disturb each other.
+//! `hovercraft sim mutants` lets the swarm look for each of them.
+
+use std::cell::Cell;
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! mutations {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $section:literal $description:literal;)*) => {
+        /// A deliberate mistake.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Mutation {
+            $(#[doc = concat!($section, ": ", $description, ".")] $variant,)*
+        }
+
+        impl Mutation {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name on the command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// The section of protocol.md that it breaks.
+            pub const fn section(self) -> &'static str {
+                match self { $(Self::$variant => $section),* }
+            }
+
+            /// The mistake, in one line.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => $description),* }
+            }
+        }
+    };
+}
+
+mutations! {
+    // Elections.
+    ElectionOneVoteShort "election-one-vote-short" "§6.1" "a candidate leads with one vote fewer than a majority";
+    VoteForgotten "vote-forgotten" "§6.1" "a node votes again in a term in which it has voted";
+    VoteForShorterLog "vote-for-shorter-log" "§6.1" "a node votes for candidates whose log is behind its own";
+    // Replication.
+    QuorumOffByOne "quorum-off-by-one" "§5.6" "one node fewer than a majority commits an entry";
+    AcknowledgeWithoutBody "acknowledge-without-body" "§6.2" "a follower takes and acknowledges entries whose bodies it lacks";
+    AcknowledgeHeld "acknowledge-held" "§6.2" "a follower acknowledges entries that it only holds back";
+    TruncationSkipped "truncation-skipped" "§6.1" "entries that another leader replaces stay in the log";
+    HeldOutliveTerm "held-outlive-term" "§7.2" "Appends held back are taken in a later term";
+    NoticeBeyondVerified "notice-beyond-verified" "§6.6" "a notice commits what was not verified against this leader's log";
+    HeartbeatCommitUnclamped "heartbeat-commit-unclamped" "§6.6" "a heartbeat's commit index goes to Raft as it is";
+    EarlyCommitAnySize "early-commit-any-size" "§5.6" "followers of groups of any size commit with the leader alone";
+    AppendNotRepeated "append-not-repeated" "§5.4" "the leader does not repeat what is not acknowledged";
+    // Ordering and repliers.
+    ReplierRechosen "replier-rechosen" "§6.4" "the leader answers itself in place of a replier out of step";
+    QueueUnbounded "queue-unbounded" "§6.5" "a replier owes more than B answers";
+    WindowUnbounded "window-unbounded" "§6.5" "more than P entries are announced and not applied";
+    OrderedStaysUnordered "ordered-stays-unordered" "§7.3" "bodies stay in the unordered set when entries name them";
+    PlainCopyOrdered "plain-copy-ordered" "§3.3" "a copy of a plain request is ordered again";
+    WaitingForgotten "waiting-forgotten" "§7.3" "a new leader does not order what waits in its unordered set";
+    ReplacedBodyLost "replaced-body-lost" "§7.3" "bodies of replaced entries do not return to the unordered set";
+    FetchedBodyUnchecked "fetched-body-unchecked" "§7.1" "a fetched body is not compared with the identity asked for";
+    LogTimeRestarts "log-time-restarts" "§3.3" "log time is the leader's own time since its election";
+    // Execution.
+    AppliedBeforeCommit "applied-before-commit" "§5.7" "entries are executed and answered before they are committed";
+    ReadBeforeItsPlace "read-before-its-place" "§5.7" "a read is executed before the write in front of it";
+    LeaderReadsLocally "leader-reads-locally" "§7.7" "a leader answers reads without the log";
+    ReadsNotKept "reads-not-kept" "§3.3" "only the replier of a read does its bookkeeping";
+    ReadChangesState "read-changes-state" "§3.3" "the replier of a read keeps its reply in the session table";
+    DuplicatesExecuted "duplicates-executed" "§6.8" "a write that has been executed is executed again";
+    ReplyOfAnotherSeq "reply-of-another-seq" "§6.9" "a retransmission is answered with the reply to another seq";
+    FenceIgnored "fence-ignored" "§3.3" "first-unacknowledged does not fence late copies";
+    ExpiryByLocalClock "expiry-by-local-clock" "§6.8" "sessions expire by each node's own time";
+}
+
+thread_local! {
+    static ACTIVE: Cell<Option<Mutation>> = const { Cell::new(None) };
+}
+
+/// Makes a mutation, or none, from now on in this thread.
+pub fn set(mutation: Option<Mutation>) {
+    ACTIVE.set(mutation);
+}
+
+/// The mutation that is made in this thread.
+pub fn active() -> Option<Mutation> {
+    ACTIVE.get()
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Mutation {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.iter().copied().find(|mutation| mutation.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|mutation| mutation.name()).collect();
+            format!("no such mutation; there are {}", names.join(", "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_and_are_different() {
+        for (at, mutation) in Mutation::ALL.iter().enumerate() {
+            assert_eq!(mutation.name().parse(), Ok(*mutation));
+            assert_eq!(Mutation::ALL.iter().position(|other| other.name() == mutation.name()), Some(at));
+        }
+        assert!("none".parse::<Mutation>().is_err());
+    }
+
+    #[test]
+    fn is_made_in_one_thread_only() {
+        set(Some(Mutation::QuorumOffByOne));
+        assert!(mutated!(QuorumOffByOne) && !mutated!(FenceIgnored));
+        assert_eq!(std::thread::spawn(active).join().ok(), Some(None));
+        set(None);
+        assert!(!mutated!(QuorumOffByOne));
+    }
+}

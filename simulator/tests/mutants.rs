@@ -1,0 +1,37 @@
+//! Every deliberate mistake is found by the first runs of a fixed swarm, which are clean without it.
+
+use hovercraft::mutation::Mutation;
+use simulator::swarm::mutants::{hunt, kind};
+
+/// The swarm's seed.
+const SWARM: u64 = 1;
+
+/// So many runs must do for each.
+const RUNS_MAX: u64 = 2_000;
+
+#[test]
+fn every_mutation_is_found() {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let missed = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(&mutation) = Mutation::ALL.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    let hunt = hunt(mutation, SWARM, |runs| runs < RUNS_MAX);
+                    match hunt.found {
+                        Some(report) => println!(
+                            "{mutation}: {} in run {} of at most {RUNS_MAX}, seed {}: {}",
+                            kind(&report.verdict),
+                            hunt.runs,
+                            report.seed,
+                            report.verdict
+                        ),
+                        None => missed.lock().expect("nobody panics with it").push(mutation),
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().expect("nobody panicked with it");
+    assert!(missed.is_empty(), "not found in {RUNS_MAX} runs of swarm {SWARM}: {missed:?}");
+}
