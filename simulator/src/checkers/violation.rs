@@ -3,7 +3,6 @@
 use hovercraft::applier::Effect;
 use hovercraft::entry::Entry;
 use hovercraft::{LogIndex, MemberId, NodeId, Term};
-use hovercraft::{LogIndex, NodeId, Term};
 use r2p2::{Digest, Instant};
 use thiserror::Error;
 
