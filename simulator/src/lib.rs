@@ -8,6 +8,8 @@ pub mod flight;
 pub mod history;
 pub mod linearizability;
 pub mod network;
+pub mod page;
+pub mod pcap;
 pub mod recording;
 pub mod registers;
 pub mod swarm;

@@ -9,6 +9,7 @@ mod datagram;
 mod operation;
 mod summary;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddrV4;
@@ -21,7 +22,7 @@ pub use datagram::{Datagram, Fate};
 pub use operation::{Operation, outcome_name};
 pub use summary::summary;
 
-use crate::flight::Flight;
+use crate::flight::{Flight, Party};
 use crate::world::{Happening, What};
 
 /// What to record, and how much.
@@ -168,6 +169,7 @@ impl Recording {
             What::Unheard { id, .. } => (id, Fate::Unheard(at)),
             What::Overflowed { id, .. } => (id, Fate::Overflowed(at)),
             What::Invoked { .. } | What::Ended { .. } => return,
+            What::Blocked { from, to, .. } if self.blocked_more(at, from, to) => return,
             _ => {
                 if make_room(&mut self.moments, self.config.moments_max) {
                     self.left_out.moments += 1;
@@ -180,6 +182,26 @@ impl Recording {
         let at = id.checked_sub(first).and_then(|at| usize::try_from(at).ok());
         if let Some(datagram) = at.and_then(|at| self.datagrams.get_mut(at)) {
             datagram.fate = fate;
+        }
+    }
+
+    /// Adds a pair to those that were blocked at the same time, if the last moment is that: a partition is one moment.
+    fn blocked_more(&mut self, at: Instant, from: Party, to: Party) -> bool {
+        const TOLD: usize = 60;
+        match self.moments.back_mut() {
+            Some(Moment { at: then, what: What::Blocked { from: first, to: second, more }, detail }) if *then == at => {
+                if *more == 0 {
+                    *detail = format!("{first}→{second}");
+                }
+                *more += 1;
+                match (*more).cmp(&TOLD) {
+                    Ordering::Less => detail.push_str(&format!(", {from}→{to}")),
+                    Ordering::Equal => detail.push_str(", …"),
+                    Ordering::Greater => {}
+                }
+                true
+            }
+            _ => false,
         }
     }
 

@@ -59,11 +59,12 @@ pub fn summary(datagram: &Bytes, request: fn(&[u8]) -> String, reply: fn(&[u8]) 
 
 /// What headers of requests and responses say about whose they are.
 fn about(header: &Header) -> String {
-    let mut text = format!(" · rid {}", header.rid);
+    let mut text = String::new();
     // Writing to a string does not fail.
     if let Some(session) = header.extensions.session {
         _ = write!(text, " · session {} seq {}", session.client, session.seq);
     }
+    _ = write!(text, " · rid {}", header.rid);
     if let Some(index) = header.extensions.entry_index {
         _ = write!(text, " · index {index}");
     }

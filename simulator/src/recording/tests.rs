@@ -4,7 +4,6 @@ use r2p2::client::Outcome;
 use r2p2::server::Via;
 
 use super::*;
-use crate::flight::Party;
 
 fn config(most: usize) -> RecordingConfig {
     RecordingConfig { datagrams_max: most, moments_max: most, ..RecordingConfig::default() }
@@ -78,6 +77,18 @@ fn the_oldest_goes_first_and_is_counted() {
     recording.ended(at(11), 0, &completion(5));
     let ends: Vec<_> = recording.operations().map(|operation| operation.end.as_ref().map(|(at, _)| *at)).collect();
     assert_eq!(ends, [None, Some(at(11))]);
+}
+
+#[test]
+fn a_partition_is_one_moment() {
+    let mut recording = Recording::new(config(9), 3, 1);
+    let blocked = |from, to| What::Blocked { from: Party::Node(from), to: Party::Node(to), more: 0 };
+    for (nanos, from, to) in [(1, 1, 2), (1, 2, 1), (1, 1, 3), (2, 1, 2)] {
+        recording.happened(Happening { at: at(nanos), what: blocked(from, to) }, String::new);
+    }
+    let told: Vec<String> = recording.moments().map(ToString::to_string).collect();
+    let together = "n1 is cut off from n2, and so are 2 more pairs: n1→n2, n2→n1, n1→n3";
+    assert_eq!(told, [together, "n1 is cut off from n2"]);
 }
 
 #[test]

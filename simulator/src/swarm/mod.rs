@@ -51,6 +51,19 @@ pub enum Verdict {
     Undecided(String),
 }
 
+impl Verdict {
+    /// Its name, in one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Safety(_) => "safety",
+            Self::Liveness(_) => "liveness",
+            Self::Panic(_) => "panic",
+            Self::Undecided(_) => "undecided",
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

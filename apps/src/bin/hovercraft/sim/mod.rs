@@ -3,11 +3,13 @@
 //! | file | is |
 //! |---|---|
 //! | `one` | `sim run` and `sim replay` |
+//! | `look` | their `--html` and `--pcap` |
 //! | `many` | `sim swarm` |
 //! | `mutants` | `sim mutants`, in test builds with the feature `mutations` |
 //! | `report` | what is said about one run |
 //! | `summary` | what is said about many |
 
+mod look;
 mod many;
 #[cfg(feature = "mutations")]
 mod mutants;
@@ -31,6 +33,7 @@ use crate::output::Failure;
     Examples:\n  \
         hovercraft sim run --seed 7\n  \
         hovercraft sim replay --seed 7             the same run again, with the last things that happened\n  \
+        hovercraft sim replay --seed 7 --html run.html  and a page that shows it\n  \
         hovercraft sim swarm --minutes 5           as many runs as fit\n  \
         hovercraft sim swarm --runs 1000 --seed 1  the same thousand runs every time"
 )]
@@ -50,8 +53,8 @@ enum Command {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
-        Command::Run(run) => Ok(run.run()),
-        Command::Replay(replay) => Ok(replay.run()),
+        Command::Run(run) => run.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Swarm(swarm) => Ok(swarm.run()),
         #[cfg(feature = "mutations")]
         Command::Mutants(mutants) => Ok(mutants.run()),

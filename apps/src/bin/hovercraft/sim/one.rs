@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use simulator::swarm::{self, Options};
 
+use super::look::Look;
 use super::report;
-use crate::output::say;
+use crate::output::{Failure, say};
 
 /// One run.
 #[derive(clap::Args, Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Run {
 pub(super) struct Replay {
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    look: Look,
 }
 
 #[derive(clap::Args, Debug)]
@@ -36,31 +39,34 @@ struct Which {
 }
 
 impl Run {
-    pub(super) fn run(&self) -> ExitCode {
-        self.which.run(false)
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        self.which.run(false, &Look::default())
     }
 }
 
 impl Replay {
-    pub(super) fn run(&self) -> ExitCode {
-        self.which.run(true)
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        self.which.run(true, &self.look)
     }
 }
 
 impl Which {
-    fn run(&self, recent: bool) -> ExitCode {
+    fn run(&self, recent: bool, look: &Look) -> Result<ExitCode, Failure> {
         #[cfg(feature = "mutations")]
         hovercraft::mutation::set(self.mutation);
         let options = Options::draw(self.seed);
         if !self.json {
             say(&options);
         }
-        let report = swarm::run_options(&options);
+        let (report, recording) = swarm::run_recorded(&options, look.recording());
         if self.json {
             say(report::to_json(&report));
         } else {
             report::tell(&report, recent);
         }
-        report::exit_code(&report.verdict)
+        if let Some(recording) = recording {
+            look.write(&options, &report, &recording)?;
+        }
+        Ok(report::exit_code(&report.verdict))
     }
 }

@@ -30,16 +30,6 @@ pub(super) fn exit_code(verdict: &Verdict) -> ExitCode {
     })
 }
 
-fn verdict_name(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Clean => "clean",
-        Verdict::Safety(_) => "safety",
-        Verdict::Liveness(_) => "liveness",
-        Verdict::Panic(_) => "panic",
-        Verdict::Undecided(_) => "undecided",
-    }
-}
-
 /// The command that repeats a run.
 pub(super) fn replay_command(seed: u64) -> String {
     let command = format!("hovercraft sim replay --seed {seed}");
@@ -68,6 +58,7 @@ pub(super) fn tell(report: &Report, recent: bool) {
     say(&report.verdict);
     if report.verdict != Verdict::Clean {
         say(format!("seed {}; replay with: {}", report.seed, replay_command(report.seed)));
+        say(format!("and look at it with: {} --html run.html", replay_command(report.seed)));
     }
 }
 
@@ -75,7 +66,7 @@ pub(super) fn to_json(report: &Report) -> Value {
     let detail = (report.verdict != Verdict::Clean).then(|| report.verdict.to_string());
     json!({
         "seed": report.seed,
-        "verdict": verdict_name(&report.verdict),
+        "verdict": report.verdict.name(),
         "detail": detail,
         "draw": Options::draw(report.seed).to_string().lines().collect::<Vec<_>>(),
         "replay": replay_command(report.seed),
