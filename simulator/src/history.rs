@@ -99,6 +99,18 @@ impl<I, O> History<I, O> {
         self.slots.iter().flatten()
     }
 
+    /// Where among [`History::operations`] the operations of these tickets are, in the order given; those that certainly
+    /// were not executed are left out.
+    pub(crate) fn places(&self, tickets: &[Ticket]) -> Vec<usize> {
+        let mut before = 0;
+        let mut places = Vec::with_capacity(self.slots.len());
+        for slot in &self.slots {
+            places.push(slot.is_some().then_some(before));
+            before += usize::from(slot.is_some());
+        }
+        tickets.iter().filter_map(|ticket| places[ticket.0]).collect()
+    }
+
     /// How many operations have an unknown outcome.
     pub fn unknown_count(&self) -> usize {
         self.operations().filter(|operation| operation.ret.is_none()).count()

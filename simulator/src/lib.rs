@@ -12,6 +12,7 @@ pub mod page;
 pub mod pcap;
 pub mod recording;
 pub mod registers;
+mod streams;
 pub mod swarm;
 pub mod world;
 

@@ -100,6 +100,8 @@ counters! {
     batches_persisted,
     /// Votes and requests for votes not sent because too many wait for the disk.
     promises_dropped,
+    /// Entries committed without a notice, because this node and the leader hold them (§5.6).
+    commits_early,
     /// Entries replaced by another leader's.
     entries_replaced,
     /// Times this node changed term or role.

@@ -281,7 +281,9 @@ impl Node {
     pub(super) fn commit_early(&mut self) {
         let three = self.config.voters.len() == 3 || mutated!(EarlyCommitAnySize);
         if self.config.early_commit && three && self.leading.is_none() {
+            let before = self.consensus.commit();
             self.consensus.commit_with_leader(self.following.leader_persisted);
+            self.counters.commits_early += self.consensus.commit() - before;
         }
     }
 

@@ -10,6 +10,9 @@ use thiserror::Error;
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[allow(missing_docs)] // The messages say what the fields are.
 pub enum Violation {
+    /// Something was logged as an error, which nothing that is prepared for faults has reason to.
+    #[error("an error was logged: {what}")]
+    ErrorEvent { what: String },
     /// See [`super::one_leader`].
     #[error("§6.1 one leader per term: {first} and {second} both lead term {term}")]
     TwoLeaders { term: Term, first: NodeId, second: NodeId },

@@ -1,144 +1,204 @@
-//! Does to a world what the options say.
+//! The faults of a run that come and go, drawn before it begins: each kind from a stream of its own and each fault with a
+//! seed of its own, so that a run without one of them is otherwise the same run.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use hovercraft::Service;
-use r2p2::Instant;
+use rand::Rng;
 use rand::rngs::SmallRng;
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
 
-use super::options::{Options, Partition};
-use crate::{Party, World};
+use super::options::Options;
+use crate::streams::stream;
 
-/// Decides when which fault comes.
-#[derive(Debug)]
-pub(super) struct Injector {
-    rng: SmallRng,
-    next: Instant,
-    kills_left: u16,
+/// Most faults of one kind in a run.
+pub const FAULTS_MAX: u32 = 1_000;
+
+/// What can befall a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FaultKind {
+    /// Two sides, nothing passes.
+    Split,
+    /// Two sides, one of which still hears the other.
+    OneWay,
+    /// Some pairs of nodes, whatever sides there are.
+    Partial,
+    /// A node stands still for a while.
+    Pause,
+    /// A node is killed.
+    Kill,
 }
 
-impl Injector {
-    /// Sets up the faults that last, and schedules the first of the others.
-    pub(super) fn new<S: Service>(options: &Options, world: &mut World<S>) -> Self {
-        let mut rng = SmallRng::seed_from_u64(options.seed ^ 0xfa01);
-        lasting_rules(options, world, &mut rng);
-        if let Some((slow, processing)) = options.slow {
-            world.set_processing(slow, Some(processing));
-        }
-        let next = world.now() + wait(&mut rng, options.fault_every);
-        Self { rng, next, kills_left: options.kills }
-    }
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Split, Self::OneWay, Self::Partial, Self::Pause, Self::Kill];
 
-    /// When the next fault is due.
-    pub(super) fn next(&self) -> Instant {
-        self.next
-    }
-
-    /// Does what is due.
-    pub(super) fn act<S: Service>(&mut self, options: &Options, world: &mut World<S>) {
-        if world.now() < self.next {
-            return;
-        }
-        self.next = world.now() + wait(&mut self.rng, options.fault_every);
-        match self.rng.random_range(0..6) {
-            0 | 1 if !options.partitions.is_empty() => {
-                let partition = options.partitions[self.rng.random_range(0..options.partitions.len())];
-                self.cut(options, world, partition);
-            }
-            2 if !options.partitions.is_empty() => self.reconnect(options, world),
-            3 if options.pauses => {
-                if let Some(id) = self.victim(world) {
-                    world.pause(id);
-                }
-            }
-            4 => {
-                for id in world.running() {
-                    if self.rng.random_bool(0.7) {
-                        world.resume(id);
-                    }
-                }
-            }
-            5 if self.kills_left > 0 => {
-                if let Some(id) = self.victim(world) {
-                    self.kills_left -= 1;
-                    world.kill(id);
-                }
-            }
-            _ => {}
+    /// Its name, as overrides write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Split => "split",
+            Self::OneWay => "oneway",
+            Self::Partial => "partial",
+            Self::Pause => "pause",
+            Self::Kill => "kill",
         }
     }
 
-    /// Somebody who runs; as often as not the leader.
-    fn victim<S: Service>(&mut self, world: &World<S>) -> Option<u16> {
-        let leader = self.rng.random_bool(0.5);
-        let running = world.running();
-        let at = self.rng.random_range(0..running.len().max(1));
-        let anybody = running.get(at).copied();
-        if leader { world.leader().or(anybody) } else { anybody }
-    }
-
-    fn reconnect<S: Service>(&mut self, options: &Options, world: &mut World<S>) {
-        world.heal();
-        lasting_rules(options, world, &mut self.rng);
-    }
-
-    fn cut<S: Service>(&mut self, options: &Options, world: &mut World<S>, partition: Partition) {
-        self.reconnect(options, world);
-        let mut nodes: Vec<u16> = (1..=options.nodes).collect();
-        nodes.shuffle(&mut self.rng);
-        let clients = options.clients + options.plain_clients;
-        let (one, other) = nodes.split_at(self.rng.random_range(0..nodes.len()));
-        let mut sides: [Vec<Party>; 2] =
-            [one.iter().map(|id| Party::Node(*id)).collect(), other.iter().map(|id| Party::Node(*id)).collect()];
-        for client in 0..clients {
-            // Some clients reach both sides.
-            if let Some(side) = sides.get_mut(self.rng.random_range(0..3)) {
-                side.push(Party::Client(client));
+    /// How many of it there are at most in such a run.
+    fn most(self, options: &Options) -> u32 {
+        match self {
+            Self::Split => {
+                if options.splits {
+                    FAULTS_MAX
+                } else {
+                    0
+                }
             }
+            Self::OneWay => {
+                if options.one_way {
+                    FAULTS_MAX
+                } else {
+                    0
+                }
+            }
+            Self::Partial => {
+                if options.partial {
+                    FAULTS_MAX
+                } else {
+                    0
+                }
+            }
+            Self::Pause => {
+                if options.pauses {
+                    FAULTS_MAX
+                } else {
+                    0
+                }
+            }
+            Self::Kill => options.kills.into(),
         }
-        let [one, other] = sides;
-        match partition {
-            Partition::Symmetric | Partition::Asymmetric => {
-                for &a in &one {
-                    for &b in &other {
-                        world.block(a, b);
-                        if partition == Partition::Symmetric {
-                            world.block(b, a);
-                        }
-                    }
-                }
-            }
-            Partition::Partial => {
-                for &a in &nodes {
-                    for &b in &nodes {
-                        if a < b && self.rng.random_bool(0.3) {
-                            world.block(Party::Node(a), Party::Node(b));
-                            world.block(Party::Node(b), Party::Node(a));
-                        }
-                    }
-                }
+    }
+
+    /// Mean time between two of it, and mean time that one lasts, both in units of [`Options::fault_every`].
+    fn pace(self) -> (u32, u32) {
+        match self {
+            Self::Split | Self::OneWay | Self::Partial => (4, 5),
+            Self::Pause => (6, 6),
+            Self::Kill => (6, 0),
+        }
+    }
+}
+
+/// Names a fault of a run: `pause3` is the third pause.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct FaultId {
+    /// What.
+    pub kind: FaultKind,
+    /// The how manieth of its kind, from 1.
+    pub number: u32,
+}
+
+impl fmt::Display for FaultId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.kind.name(), self.number)
+    }
+}
+
+impl FromStr for FaultId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.find(|c: char| c.is_ascii_digit()).unwrap_or(text.len());
+        let (name, number) = text.split_at(digits);
+        let kind = FaultKind::ALL.into_iter().find(|kind| kind.name() == name);
+        let number = number.parse().ok().filter(|number| *number > 0);
+        match (kind, number) {
+            (Some(kind), Some(number)) => Ok(Self { kind, number }),
+            _ => {
+                let names: Vec<&str> = FaultKind::ALL.into_iter().map(FaultKind::name).collect();
+                Err(format!("'{text}' names no fault: write a kind ({}) and a number from 1", names.join(", ")))
             }
         }
     }
 }
 
-/// Loss at single receivers, and the deaf one.
-fn lasting_rules<S: Service>(options: &Options, world: &mut World<S>, rng: &mut SmallRng) {
-    for (at, &share) in options.receiver_loss.iter().enumerate() {
-        if share > 0.0 {
-            let mut rng = SmallRng::seed_from_u64(rng.random());
-            let receiver = Party::Node(at as u16 + 1);
-            world.lose_when(move |flight| flight.to == receiver && rng.random_bool(share));
+/// One fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Its name.
+    pub id: FaultId,
+    /// When it strikes, from the start of the run.
+    pub at: Duration,
+    /// How long it lasts, if it passes.
+    pub lasts: Duration,
+    /// Decides what else there is to decide: which node, which sides.
+    pub seed: u64,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:.1} ms", self.id, self.at.as_secs_f64() * 1e3)?;
+        if self.lasts > Duration::ZERO { write!(f, " for {:.1} ms", self.lasts.as_secs_f64() * 1e3) } else { Ok(()) }
+    }
+}
+
+/// The faults of a run, in the order in which they strike.
+pub fn schedule(options: &Options) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for kind in FaultKind::ALL {
+        let (every, lasts) = kind.pace();
+        let mut rng = stream(options.seed, kind.name(), 0);
+        let mut at = Duration::ZERO;
+        for number in 1..=kind.most(options) {
+            at += wait(&mut rng, options.fault_every * every);
+            let lasts = if lasts == 0 { Duration::ZERO } else { wait(&mut rng, options.fault_every * lasts) };
+            let fault = Fault { id: FaultId { kind, number }, at, lasts, seed: rng.random() };
+            if at >= options.fault_time {
+                break;
+            }
+            if options.only.as_ref().is_none_or(|only| only.contains(&fault.id)) {
+                faults.push(fault);
+            }
         }
     }
-    if let Some(deaf) = options.deaf {
-        world.lose_when(move |flight| flight.to == Party::Node(deaf) && matches!(flight.from, Party::Client(_)));
-    }
+    faults.sort_by_key(|fault| (fault.at, fault.id));
+    faults
 }
 
 /// A time with this mean, never none.
 pub(super) fn wait(rng: &mut SmallRng, mean: Duration) -> Duration {
     Duration::from_nanos(1 + rng.random_range(0..=2 * mean.as_nanos() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        let every = |options: &Options| options.splits && options.partial && options.pauses && options.kills > 0;
+        (0..).map(Options::draw).find(|options| every(options) && schedule(options).len() > 8).expect("some seed")
+    }
+
+    #[test]
+    fn taking_one_away_leaves_the_others() {
+        let options = options();
+        let all = schedule(&options);
+        assert!(all.is_sorted_by_key(|fault| fault.at));
+        let some: Vec<Fault> = all.iter().copied().step_by(2).collect();
+        let only = Some(some.iter().map(|fault| fault.id).collect());
+        assert_eq!(schedule(&Options { only, ..options.clone() }), some);
+        let without = schedule(&Options { pauses: false, fault_time: options.fault_time / 2, ..options.clone() });
+        let half = |fault: &&Fault| fault.id.kind != FaultKind::Pause && fault.at < options.fault_time / 2;
+        assert_eq!(without, all.iter().filter(half).copied().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn names() {
+        for fault in schedule(&options()) {
+            assert_eq!(fault.id.to_string().parse(), Ok(fault.id));
+        }
+        for wrong in ["", "pause", "pause0", "3", "snow3", "pause-1", "pause99999999999"] {
+            assert!(wrong.parse::<FaultId>().is_err(), "{wrong}");
+        }
+    }
 }

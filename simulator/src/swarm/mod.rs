@@ -1,29 +1,43 @@
 //! One run in which everything that can be drawn is drawn: cluster, limits, workload, faults ([`Options`]). First faults
 //! come and only safety counts; then they stop, and a majority must come together and answer everybody.
 
-mod faults;
+mod case;
+pub mod coverage;
+mod draw;
+mod events;
+pub mod faults;
+mod injector;
+mod journal;
 pub mod model;
 #[cfg(feature = "mutations")]
 pub mod mutants;
 mod network;
 mod options;
+pub mod overrides;
 mod panics;
+pub mod shrink;
+mod verdict;
 mod workload;
 
-use std::fmt;
 use std::time::Duration;
 
-use hovercraft::{Service, Term};
+use hovercraft::{Mode, Service, Term};
 use r2p2::Instant;
 
-pub use options::{Options, Partition};
+pub use case::Case;
+pub use faults::{Fault, FaultId, FaultKind};
+pub use options::Options;
+pub use overrides::Overrides;
+pub use verdict::{Report, Sort, Verdict};
 
 use crate::checkers::Violation;
 use crate::linearizability::{self, Verdict as Linearizability};
 use crate::recording::{Recording, RecordingConfig};
-use crate::world::Faults;
-use crate::{NetworkConfig, Registers, World, WorldConfig};
-use faults::Injector;
+use crate::streams::scramble;
+use crate::{NetworkConfig, World, WorldConfig};
+use events::Watch;
+use injector::Injector;
+use journal::{Journal, Witnessed};
 use model::RegisterModel;
 use workload::Workload;
 
@@ -35,71 +49,6 @@ const OPERATIONS_AFTER: usize = 3;
 
 /// How often convergence is looked at, and the longest wait between two looks at the clients.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-
-/// How a run ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Nothing was wrong.
-    Clean,
-    /// An invariant did not hold.
-    Safety(Violation),
-    /// The faults have stopped, and the system did not recover.
-    Liveness(String),
-    /// Something panicked.
-    Panic(String),
-    /// A history was too hard to check: no statement, and no pass.
-    Undecided(String),
-}
-
-impl Verdict {
-    /// Its name, in one word.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Clean => "clean",
-            Self::Safety(_) => "safety",
-            Self::Liveness(_) => "liveness",
-            Self::Panic(_) => "panic",
-            Self::Undecided(_) => "undecided",
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Clean => write!(f, "clean"),
-            Self::Safety(violation) => write!(f, "safety violation: {violation}"),
-            Self::Liveness(what) => write!(f, "liveness violation: {what}"),
-            Self::Panic(message) => write!(f, "panic: {message}"),
-            Self::Undecided(what) => write!(f, "undecided: {what}"),
-        }
-    }
-}
-
-/// What there is to say about a run.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Report {
-    /// Its seed.
-    pub seed: u64,
-    /// How it ended.
-    pub verdict: Verdict,
-    /// What was done to it.
-    pub faults: Faults,
-    /// Datagrams delivered.
-    pub delivered: u64,
-    /// A hash of everything delivered, in order.
-    pub trace: u64,
-    /// Virtual time that passed.
-    pub time: Duration,
-    /// Operations that may have been executed.
-    pub operations: u64,
-    /// Operations answered.
-    pub answered: u64,
-    /// Elections won on nodes that still run.
-    pub elections: u64,
-    /// What happened last.
-    pub recent: Vec<String>,
-}
 
 /// Runs the run that `seed` stands for.
 pub fn run(seed: u64) -> Report {
@@ -113,40 +62,54 @@ pub fn run_options(options: &Options) -> Report {
 
 /// The same, and records it if asked to. There is no recording of a run that panics before its world exists.
 pub fn run_recorded(options: &Options, recording: Option<RecordingConfig>) -> (Report, Option<Recording>) {
+    let journal = Journal::default();
+    let shared = journal.clone();
+    run_service(options, recording, &journal, move || Witnessed::new(shared.clone()))
+}
+
+/// The same with any service that answers like [`Registers`](crate::Registers), and keeps the journal if it can.
+fn run_service<S: Service>(
+    options: &Options,
+    recording: Option<RecordingConfig>,
+    journal: &Journal,
+    make_service: impl Fn() -> S + 'static,
+) -> (Report, Option<Recording>) {
     let mut slot = None;
     let mut workload = Workload::new(options);
+    let watch = Watch::default();
     let verdict = panics::catch(|| {
         let config = WorldConfig { recording, ..options.world() };
-        let world = slot.insert(World::new(config, Registers::default));
-        play(options, world, &mut workload)
+        let world = slot.insert(World::new(config, make_service));
+        let waits_for = watch.over(|| play(options, world, &mut workload, &watch));
+        judge(world, &workload, journal, &watch, waits_for)
     });
     let verdict = verdict.unwrap_or_else(Verdict::Panic);
-    let world: Option<World<Registers>> = slot;
-    let elections = |world: &World<Registers>| {
-        world.running().iter().filter_map(|id| Some(world.node(*id)?.counters().elections_won)).sum()
-    };
-    let mut world = world;
+    let mut world: Option<World<S>> = slot;
     let recording = world.as_mut().and_then(World::take_recording);
     let world = world.as_ref();
     let report = Report {
         seed: options.seed,
+        mode: options.mode,
         verdict,
         faults: world.map(World::faults).unwrap_or_default(),
+        traffic: world.map(|world| world.traffic().clone()).unwrap_or_default(),
+        tally: world.map(World::tally).unwrap_or_default(),
         delivered: world.map_or(0, World::delivered),
         trace: world.map_or(0, World::trace),
         time: world.map_or(Duration::ZERO, |world| world.now().since(Instant::ZERO)),
         operations: workload.histories.values().map(|history| history.operations().count() as u64).sum(),
         answered: workload.answered,
-        elections: world.map_or(0, elections),
         recent: world.map_or(Vec::new(), |world| world.recent().map(ToString::to_string).collect()),
     };
     (report, recording)
 }
 
-fn play(options: &Options, world: &mut World<Registers>, workload: &mut Workload) -> Verdict {
+/// Plays both phases; what did not recover.
+fn play<S: Service>(options: &Options, world: &mut World<S>, workload: &mut Workload, watch: &Watch) -> Option<String> {
     let mut injector = Injector::new(options, world);
     let end = world.now() + options.fault_time;
-    while world.now() < end && world.violation().is_none() {
+    let goes_on = |world: &World<S>| world.violation().is_none() && watch.first().is_none();
+    while world.now() < end && goes_on(world) {
         injector.act(options, world);
         workload.act(options, world);
         let next = end.min(injector.next()).min(workload.next(options)).min(world.now() + LOOK_EVERY);
@@ -156,10 +119,10 @@ fn play(options: &Options, world: &mut World<Registers>, workload: &mut Workload
     workload.finish(world, OPERATIONS_AFTER);
     let end = world.now() + HEAL_BOUND;
     let (mut waits_for, mut steady) = (None, Steady::default());
-    while world.violation().is_none() {
+    while goes_on(world) {
         workload.act(options, world);
         if let Some(what) = steady.look(world) {
-            return Verdict::Liveness(what);
+            return Some(what);
         }
         waits_for = unfinished(options, world, workload);
         if waits_for.is_none() || world.now() >= end {
@@ -168,7 +131,7 @@ fn play(options: &Options, world: &mut World<Registers>, workload: &mut Workload
         let next = end.min(workload.next(options)).min(world.now() + LOOK_EVERY);
         pass(world, next);
     }
-    judge(world, workload, waits_for)
+    waits_for.map(|what| format!("{what} {HEAL_BOUND:?} after the last fault"))
 }
 
 /// Lets time pass until `at`, or until somebody has an answer.
@@ -177,7 +140,7 @@ fn pass<S: Service>(world: &mut World<S>, at: Instant) {
     while world.step(at) && !world.has_completions() {}
 }
 
-fn heal(world: &mut World<Registers>) {
+fn heal<S: Service>(world: &mut World<S>) {
     world.heal();
     world.set_network(NetworkConfig::default());
     for id in world.running() {
@@ -213,9 +176,12 @@ impl Steady {
 }
 
 /// What is still to happen after the faults have stopped.
-fn unfinished(options: &Options, world: &World<Registers>, workload: &Workload) -> Option<String> {
+fn unfinished<S: Service>(options: &Options, world: &World<S>, workload: &Workload) -> Option<String> {
     if workload.outstanding() > 0 || workload.next(options) < Instant::FAR_FUTURE {
         return Some(format!("{} operations have not ended", workload.outstanding()));
+    }
+    if options.mode == Mode::Unreplicated {
+        return None;
     }
     let Some(leader) = world.leader().and_then(|id| world.node(id)) else {
         return Some("nobody leads".to_owned());
@@ -252,16 +218,26 @@ fn unfinished(options: &Options, world: &World<Registers>, workload: &Workload) 
     (together < majority).then(|| format!("{together} of {} nodes are together", options.nodes))
 }
 
-fn judge(world: &World<Registers>, workload: &Workload, waits_for: Option<String>) -> Verdict {
+fn judge<S: Service>(
+    world: &World<S>,
+    workload: &Workload,
+    journal: &Journal,
+    watch: &Watch,
+    waits_for: Option<String>,
+) -> Verdict {
     if let Some(violation) = world.violation() {
         return Verdict::Safety(violation.clone());
+    }
+    if let Some(what) = watch.first() {
+        return Verdict::Safety(Violation::ErrorEvent { what });
     }
     if let Some(nonsense) = &workload.nonsense {
         return Verdict::Safety(Violation::Nonsense { what: nonsense.clone() });
     }
     let mut undecided = None;
     for (&register, history) in &workload.histories {
-        let verdict = linearizability::check::<RegisterModel>(history, linearizability::BUDGET_DEFAULT).verdict;
+        let (order, budget) = (workload.order(register, journal), linearizability::BUDGET_DEFAULT);
+        let verdict = linearizability::check_in_order::<RegisterModel>(history, &order, budget).verdict;
         match verdict {
             Linearizability::Linearizable => {}
             Linearizability::NotLinearizable(_) => {
@@ -275,15 +251,12 @@ fn judge(world: &World<Registers>, workload: &Workload, waits_for: Option<String
         return Verdict::Liveness(format!("nodes {stopped:?} have stopped by themselves"));
     }
     if let Some(what) = waits_for {
-        return Verdict::Liveness(format!("{what} {HEAL_BOUND:?} after the last fault"));
+        return Verdict::Liveness(what);
     }
     undecided.map_or(Verdict::Clean, Verdict::Undecided)
 }
 
 /// The seed of the run of this number in a swarm.
 pub fn seed_of(swarm: u64, number: u64) -> u64 {
-    let mut z = swarm.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
+    scramble(swarm.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }

@@ -1,30 +1,18 @@
-//! What a run is made of, drawn from its seed.
+//! What a run is made of.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use hovercraft::repliers::ReplierChoice;
 use hovercraft::{Mode, Timing};
 use r2p2::client::Route;
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 
-use super::network;
+use super::faults::{self, FaultId};
 use crate::{NetworkConfig, WorldConfig};
 
-/// How a partition cuts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Partition {
-    /// Two sides, nothing passes.
-    Symmetric,
-    /// Two sides, one of which still hears the other.
-    Asymmetric,
-    /// Some pairs of nodes, whatever sides there are.
-    Partial,
-}
-
 /// Everything that a seed decides about a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Options {
     /// The seed.
     pub seed: u64,
@@ -44,13 +32,19 @@ pub struct Options {
     pub slow: Option<(u16, Duration)>,
     /// A node that hears no client while there are faults.
     pub deaf: Option<u16>,
-    /// Partitions that come up.
-    pub partitions: Vec<Partition>,
+    /// Whether the nodes are split into two sides now and then.
+    pub splits: bool,
+    /// Whether they are split such that one side still hears the other.
+    pub one_way: bool,
+    /// Whether some pairs of nodes are cut off from each other.
+    pub partial: bool,
     /// Most nodes killed; never a majority, because nodes do not come back.
     pub kills: u16,
     /// Whether nodes are paused.
     pub pauses: bool,
-    /// Mean time between two faults.
+    /// Of the faults that come and go, only these; none: all.
+    pub only: Option<BTreeSet<FaultId>>,
+    /// How often faults come: see [`FaultKind`](super::FaultKind).
     pub fault_every: Duration,
     /// How long there are faults.
     pub fault_time: Duration,
@@ -70,6 +64,12 @@ pub struct Options {
     pub fetches_max: usize,
     /// Longest request that nodes accept.
     pub request_max: usize,
+    /// A session unused for this long ends.
+    pub session_expiry: Duration,
+    /// Most sessions at a time.
+    pub sessions_max: usize,
+    /// Memory for replies that might be asked for again.
+    pub reply_cache_bytes_max: usize,
     /// Clients with sessions.
     pub clients: usize,
     /// Clients without, that only read and write what nobody checks.
@@ -90,59 +90,28 @@ pub struct Options {
     pub oversized: f64,
     /// Mean time between an answer and the next operation.
     pub think: Duration,
+    /// Share of operations after which a client rests for long enough to lose its session.
+    pub rests: f64,
 }
 
+/// So many faults are listed one by one; more are counted.
+const LISTED_MAX: usize = 12;
+
 impl Options {
-    /// What this seed stands for.
-    pub fn draw(seed: u64) -> Self {
-        let mut rng = SmallRng::seed_from_u64(seed ^ 0x0907_1045);
-        let rng = &mut rng;
-        let nodes = *pick(rng, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7, 8, 9]);
-        let mode = *pick(rng, &[Mode::Hovercraft, Mode::Hovercraft, Mode::Hovercraft, Mode::Raft]);
-        let network = network::draw(rng);
-        let lossy_receivers = rng.random_bool(0.3);
-        let receiver_loss = (0..nodes).map(|_| if lossy_receivers { share(rng, 0.5) } else { 0.0 }).collect();
-        let deaf = (rng.random_bool(0.2)).then(|| rng.random_range(1..=nodes));
-        let slow = rng.random_bool(0.2).then(|| (rng.random_range(1..=nodes), micros(rng, 10, 500)));
-        let kinds = [Partition::Symmetric, Partition::Asymmetric, Partition::Partial];
-        let partitions = kinds.into_iter().filter(|_| rng.random_bool(0.3)).collect();
-        let may_kill = rng.random_bool(0.5);
-        let kills = if may_kill { rng.random_range(0..=(nodes - 1) / 2) } else { 0 };
-        // Who has fallen behind the log needs a snapshot, which does not exist yet: that is as bad as a killed node.
-        let short_log = kills == 0 && rng.random_bool(0.3);
-        Self {
-            seed,
-            nodes,
-            mode,
-            replier_choice: *pick(rng, &[ReplierChoice::Jbsq, ReplierChoice::Jbsq, ReplierChoice::Random]),
-            early_commit: rng.random_bool(0.7),
-            network,
-            receiver_loss,
-            slow,
-            deaf,
-            partitions,
-            kills,
-            pauses: rng.random_bool(0.4),
-            fault_every: micros(rng, 5_000, 150_000),
-            fault_time: micros(rng, 100_000, 2_000_000),
-            tick: micros(rng, 1_000, 5_000),
-            replier_queue_max: *pick(rng, &[1, 2, 4, 32, 32]),
-            window_entries_max: *pick(rng, &[1, 3, 16, 256, 4096, 4096]),
-            batch_entries_max: *pick(rng, &[1, 2, 16, 512, 512]),
-            retained_entries_max: if short_log { rng.random_range(10..300) } else { 65_536 },
-            unordered_max: *pick(rng, &[8, 64, 65_536, 65_536]),
-            fetches_max: *pick(rng, &[1, 4, 256, 256]),
-            request_max: *pick(rng, &[3_000, 8_000, 65_536]),
-            clients: rng.random_range(1..=8),
-            plain_clients: if rng.random_bool(0.3) { rng.random_range(1..=2) } else { 0 },
-            operations: rng.random_range(20..=200),
-            pipeline: *pick(rng, &[1, 1, 2, 4, 16]),
-            registers: rng.random_range(1..=5),
-            mix: [rng.random_range(0..=4), rng.random_range(0..=3), rng.random_range(0..=2), rng.random_range(1..=4)],
-            cancels: share(rng, 0.1),
-            large: share(rng, 0.2),
-            oversized: share(rng, 0.05),
-            think: micros(rng, 0, 5_000),
+    /// Makes it a cluster of so many nodes, and takes away what then makes no sense.
+    pub fn set_nodes(&mut self, nodes: u16) {
+        self.nodes = nodes;
+        self.receiver_loss.resize(nodes.into(), 0.0);
+        self.deaf = self.deaf.filter(|id| *id <= nodes);
+        self.slow = self.slow.filter(|(id, _)| *id <= nodes);
+        self.kills = self.kills.min((nodes - 1) / 2);
+    }
+
+    /// Makes it a cluster of this mode.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.mode = mode;
+        if mode == Mode::Unreplicated {
+            self.set_nodes(1);
         }
     }
 
@@ -165,27 +134,16 @@ impl Options {
         node.limits.unordered.count_max = self.unordered_max;
         node.limits.fetch.in_flight_max = self.fetches_max;
         node.limits.request_max = self.request_max;
+        config.sessions.session_expiry = self.session_expiry;
+        config.sessions.sessions_max = self.sessions_max;
+        config.sessions.cache_bytes_max = self.reply_cache_bytes_max;
         // Whoever waits gets an answer; giving up would hide that there is none.
         config.client.give_up = Duration::from_secs(3600);
-        if self.mode == Mode::Raft {
+        if self.mode != Mode::Hovercraft {
             config.client.fan_out = Route::Sticky;
         }
         config
     }
-}
-
-/// A time from a range.
-pub(super) fn micros(rng: &mut SmallRng, from: u64, to: u64) -> Duration {
-    Duration::from_micros(rng.random_range(from..=to))
-}
-
-/// How hard a fault is: many runs have but a few kinds of them, or none.
-pub(super) fn share(rng: &mut SmallRng, most: f64) -> f64 {
-    if rng.random_bool(0.5) { rng.random_range(0.0..most) } else { 0.0 }
-}
-
-pub(super) fn pick<'a, T>(rng: &mut SmallRng, from: &'a [T]) -> &'a T {
-    &from[rng.random_range(0..from.len())]
 }
 
 impl fmt::Display for Options {
@@ -223,13 +181,25 @@ impl fmt::Display for Options {
         )?;
         writeln!(
             f,
-            "faults     for {:?}, one in {:?}: partitions {:?}, at most {} kills, pauses {}",
-            self.fault_time, self.fault_every, self.partitions, self.kills, self.pauses
+            "faults     for {:?}, pace {:?}: splits {}, one-way {}, partial {}, pauses {}, at most {} kills",
+            self.fault_time, self.fault_every, self.splits, self.one_way, self.partial, self.pauses, self.kills
+        )?;
+        let schedule = faults::schedule(self);
+        if schedule.len() <= LISTED_MAX {
+            let faults: Vec<String> = schedule.iter().map(ToString::to_string).collect();
+            writeln!(f, "schedule   {}", if faults.is_empty() { "nothing".to_owned() } else { faults.join(", ") })?;
+        } else {
+            writeln!(f, "schedule   {} faults", schedule.len())?;
+        }
+        writeln!(
+            f,
+            "sessions   at most {}, over after {:?}, {} B of replies kept",
+            self.sessions_max, self.session_expiry, self.reply_cache_bytes_max
         )?;
         write!(
             f,
             "workload   {} clients + {} plain, {} operations each ({} at once, thinking {:?}), {} registers, \
-             get:set:cas:add {:?}, cancelled {}, large {}, oversized {}",
+             get:set:cas:add {:?}, cancelled {}, large {}, oversized {}, rests after {}",
             self.clients,
             self.plain_clients,
             self.operations,
@@ -239,28 +209,8 @@ impl fmt::Display for Options {
             self.mix,
             percent(self.cancels),
             percent(self.large),
-            percent(self.oversized)
+            percent(self.oversized),
+            percent(self.rests)
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seed_always_draws_the_same() {
-        assert_eq!(format!("{:?}", Options::draw(7)), format!("{:?}", Options::draw(7)));
-        assert_ne!(Options::draw(7).to_string(), Options::draw(8).to_string());
-    }
-
-    #[test]
-    fn draws_stay_within_what_the_protocol_survives() {
-        for seed in 0..2_000 {
-            let options = Options::draw(seed);
-            assert!((1..=9).contains(&options.nodes));
-            assert!(options.kills * 2 < options.nodes, "a majority stays");
-            assert!(options.kills == 0 || options.retained_entries_max == 65_536);
-        }
     }
 }

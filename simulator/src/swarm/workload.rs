@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use hovercraft::Service;
+use hovercraft::{LogIndex, Service};
 use r2p2::Instant;
 use r2p2::client::{Completion, Kind, Outcome, Ticket};
+use rand::Rng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 
 use super::faults::wait;
+use super::journal::{Journal, tagged};
 use super::model::RegisterOp;
 use super::options::Options;
 use crate::World;
 use crate::history::{self, History};
 use crate::registers::{Request, decode_reply};
+use crate::streams::stream;
 
 /// Registers from here on are nobody's business: requests without a session may take effect more than once.
 const UNCHECKED: u64 = 1 << 32;
@@ -24,11 +26,12 @@ pub(super) struct Workload {
     clients: Vec<ClientWork>,
     /// By register.
     pub(super) histories: BTreeMap<u64, History<RegisterOp, u64>>,
+    /// By register: every operation with its tag, and the index that its answer named.
+    indices: BTreeMap<u64, Vec<(history::Ticket, u64, Option<LogIndex>)>>,
     /// Operations that ended with an answer.
     pub(super) answered: u64,
     /// The first answer that is no answer.
     pub(super) nonsense: Option<String>,
-    values: u64,
 }
 
 #[derive(Debug)]
@@ -39,12 +42,14 @@ struct ClientWork {
     next: Instant,
     outstanding: BTreeMap<Ticket, Open>,
     last_seen: u64,
+    /// Operations begun, which numbers them.
+    begun: u64,
 }
 
 /// An operation under way. Its register is none if nobody checks it.
 #[derive(Debug)]
 struct Open {
-    checked: Option<(u64, history::Ticket)>,
+    checked: Option<(u64, usize)>,
     cancel_at: Instant,
 }
 
@@ -52,16 +57,20 @@ impl Workload {
     pub(super) fn new(options: &Options) -> Self {
         let clients = (0..options.clients + options.plain_clients)
             .map(|number| ClientWork {
-                rng: SmallRng::seed_from_u64(options.seed ^ (number as u64 + 1) << 40),
+                rng: match number.checked_sub(options.plain_clients) {
+                    None => stream(options.seed, "plain client", number as u64),
+                    Some(number) => stream(options.seed, "client's work", number as u64),
+                },
                 plain: number < options.plain_clients,
                 left: options.operations,
                 next: Instant::ZERO,
                 outstanding: BTreeMap::new(),
                 last_seen: 0,
+                begun: 0,
             })
             .collect();
         let histories = (0..options.registers).map(|register| (register, History::new())).collect();
-        Self { clients, histories, answered: 0, nonsense: None, values: 0 }
+        Self { clients, histories, indices: BTreeMap::new(), answered: 0, nonsense: None }
     }
 
     /// When something is to be done next.
@@ -128,8 +137,9 @@ impl Workload {
         client.left -= 1;
         client.next = now + wait(rng, options.think);
         let register = rng.random_range(0..options.registers);
-        self.values += 1;
-        let value = self.values;
+        client.begun += 1;
+        // Nobody else writes it.
+        let value = (number as u64 + 1) << 24 | client.begun;
         let [get, set, cas, _] = options.mix;
         let draw = rng.random_range(0..options.mix.iter().sum());
         let op = match draw {
@@ -147,28 +157,35 @@ impl Workload {
             RegisterOp::Cas(old, new) => Request::Cas(key, old, new),
             RegisterOp::Add(amount) => Request::Add(key, amount),
         };
-        let mut body = request.encode().to_vec();
         let (large, oversized) = (rng.random_bool(options.large), rng.random_bool(options.oversized));
         let len = rng.random_range(1_500..3_000);
-        if !client.plain && oversized {
-            body.resize(options.request_max + 1, 0);
-        } else if !client.plain && large {
-            body.resize(len, 0);
-        }
+        let len_min = match (oversized, large) {
+            _ if client.plain => 0,
+            (true, _) => options.request_max + 1,
+            (false, true) => len,
+            (false, false) => 0,
+        };
+        let body = tagged(&request, len_min, value);
         let cancel = rng.random_bool(options.cancels);
         let patience = wait(rng, std::time::Duration::from_millis(5));
         let cancel_at = if cancel { now + patience } else { Instant::FAR_FUTURE };
         let kind = if is_read { Kind::Read } else { Kind::Write };
         let Ok(ticket) = world.try_submit(number, kind, body) else { return };
         let history = self.histories.entry(register).or_default();
-        let checked = is_checked.then(|| (register, history.call(number as u64, now, op)));
+        let checked = is_checked.then(|| {
+            let indices = self.indices.entry(register).or_default();
+            indices.push((history.call(number as u64, now, op), value, None));
+            (register, indices.len() - 1)
+        });
         client.outstanding.insert(ticket, Open { checked, cancel_at });
     }
 
     fn ended(&mut self, options: &Options, number: usize, at: Instant, completion: Completion) {
         let client = &mut self.clients[number];
         let Some(open) = client.outstanding.remove(&completion.ticket) else { return };
-        client.next = client.next.max(at + wait(&mut client.rng, options.think));
+        let rest = client.rng.random_bool(options.rests);
+        let think = wait(&mut client.rng, if rest { options.session_expiry * 2 } else { options.think });
+        client.next = client.next.max(at + think);
         let answer = match &completion.outcome {
             Outcome::Ok(reply) => {
                 self.answered += 1;
@@ -185,13 +202,30 @@ impl Workload {
             _ => None,
         };
         client.last_seen = answer.unwrap_or(client.last_seen);
-        let Some((register, ticket)) = open.checked else { return };
-        let Some(history) = self.histories.get_mut(&register) else { return };
+        let Some((register, place)) = open.checked else { return };
+        let (Some(history), Some(indices)) = (self.histories.get_mut(&register), self.indices.get_mut(&register))
+        else {
+            return;
+        };
+        let (ticket, _, index) = &mut indices[place];
+        let ticket = *ticket;
+        *index = completion.entry_index;
         match (&completion.outcome, answer) {
             (_, Some(answer)) => history.ret(ticket, at, answer),
             (Outcome::ReplyGone, _) => history.executed(ticket, at),
             (Outcome::NotExecuted(_) | Outcome::TooLarge { .. }, _) => history.not_executed(ticket),
+            // Unknown; and of an expired session, an earlier copy may have been executed while it lasted.
             _ => {}
         }
+    }
+
+    /// The order in which the operations on a register took effect, as far as anybody knows: that of the log.
+    pub(super) fn order(&self, register: u64, journal: &Journal) -> Vec<history::Ticket> {
+        let indices = self.indices.get(&register).into_iter().flatten();
+        let mut order: Vec<(LogIndex, history::Ticket)> = indices
+            .filter_map(|(ticket, tag, answered)| Some((answered.or_else(|| journal.executed(*tag))?, *ticket)))
+            .collect();
+        order.sort_unstable_by_key(|(index, _)| *index);
+        order.into_iter().map(|(_, ticket)| ticket).collect()
     }
 }

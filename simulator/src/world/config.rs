@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hovercraft::NodeConfig;
+use hovercraft::session::SessionLimits;
 use r2p2::client::ClientConfig;
 
 use super::addresses::member;
@@ -27,6 +28,8 @@ pub struct WorldConfig {
     pub disk: DiskConfig,
     /// What all nodes have in common; identity, seed and voters are filled in.
     pub node: NodeConfig,
+    /// The session table of all nodes.
+    pub sessions: SessionLimits,
     /// What all clients have in common.
     pub client: ClientConfig,
     /// Whether a violated invariant ends the run ([`World::violation`]) rather than panics.
@@ -50,6 +53,7 @@ impl WorldConfig {
             network: NetworkConfig::default(),
             disk: DiskConfig::default(),
             node: NodeConfig::new(member(1), Vec::new()),
+            sessions: SessionLimits::default(),
             client,
             collect: false,
             recording: None,

@@ -30,6 +30,7 @@ impl<S: Service> World<S> {
         let now = self.now;
         let sender = self.party(from);
         let what = describe(now, sender, to, via, &packet).what;
+        self.traffic.delivered(sender, to, id, what);
         let len = packet.len();
         self.happened(match to {
             Party::Node(node) if self.host(node).running.is_none() => What::Unheard { id, from: sender, to, what, len },

@@ -14,8 +14,9 @@ use super::addresses::{member, peer_address};
 use super::disk::{Disk, DiskConfig, DiskFault};
 use super::happening::progress;
 use super::network::Datagram;
-use super::{Event, What, World};
+use super::{Event, What, World, tally};
 use crate::network::Sockets;
+use crate::streams::stream;
 
 pub(super) struct Host<S: Service> {
     pub(super) id: NodeId,
@@ -86,8 +87,10 @@ impl<S: Service> World<S> {
     }
 
     pub(super) fn forget(&mut self, id: u16) {
-        let host = self.host_mut(id);
-        host.running = None;
+        let host = &mut self.hosts[usize::from(id - 1)];
+        if let Some(running) = host.running.take() {
+            tally::add(&mut self.gone, &running);
+        }
         host.is_paused = false;
         host.sockets.clear();
         host.reads = false;
@@ -128,13 +131,14 @@ impl<S: Service> World<S> {
     /// Puts an empty disk in place of that of a node which does not run.
     pub fn replace_disk(&mut self, id: u16) {
         assert!(self.host(id).running.is_none(), "{id} runs");
-        let disk = self.new_disk();
+        let disk = self.new_disk(id);
         self.host_mut(id).disk = disk;
     }
 
-    /// An empty disk, if nodes have disks.
-    pub(super) fn new_disk(&mut self) -> Option<Disk> {
-        let life = self.rng.random();
+    /// An empty disk for a node, if nodes have disks.
+    pub(super) fn new_disk(&self, id: u16) -> Option<Disk> {
+        let process = self.hosts.get(usize::from(id - 1)).map_or(0, |host| host.process);
+        let life = stream(self.config.seed, "disk", u64::from(id) << 32 | process).random();
         self.config.node.durable.then(|| Disk::new(self.config.disk, life))
     }
 
@@ -166,8 +170,8 @@ impl<S: Service> World<S> {
     /// without, that is what a careless operator does.
     pub fn start(&mut self, id: u16) {
         let voters = self.voters();
-        let seed = self.rng.random();
-        let drawn = self.rng.random();
+        let mut rng = stream(self.config.seed, "node", u64::from(id) << 32 | self.host(id).process);
+        let (seed, drawn) = (rng.random(), rng.random());
         let incarnation = self.host(id).incarnation;
         let me = MemberId::new(NodeId(id), Incarnation(incarnation));
         let disk = self.host_mut(id).disk.as_mut();
@@ -177,7 +181,7 @@ impl<S: Service> World<S> {
         self.faults.restarts += u64::from(stored != Stored::default());
         let config = NodeConfig { me, life, voters, seed, ..self.config.node.clone() };
         let node = Node::restart(self.now, config, S::classify, stored).expect("what was synced is whole");
-        let applier_config = ApplierConfig::new(NodeId(id));
+        let applier_config = ApplierConfig { sessions: self.config.sessions, ..ApplierConfig::new(NodeId(id)) };
         let applier = Applier::new((self.make_service)(), applier_config);
         self.checkers.started(NodeId(id));
         let host = self.host_mut(id);

@@ -9,6 +9,8 @@ mod drive;
 mod happening;
 mod host;
 mod network;
+mod tally;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -22,18 +24,21 @@ use hovercraft::node::StopReason;
 use hovercraft::{Node, Service};
 use r2p2::Instant;
 use r2p2::client::{Client, ClientConfig};
+use rand::Rng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 
 pub use addresses::{client_address, peer_address, request_address};
 pub use config::WorldConfig;
 pub use disk::{DiskConfig, DiskFault};
 pub use happening::{Faults, Happening, What};
+pub use tally::Tally;
+pub use traffic::{Fates, KINDS, Traffic};
 
 use crate::checkers::{Checkers, Violation};
 use crate::flight::Party;
 use crate::network::Network;
 use crate::recording::Recording;
+use crate::streams::stream;
 use clients::ClientHost;
 use host::Host;
 use network::{Datagram, Rule};
@@ -59,6 +64,9 @@ pub struct World<S: Service> {
     checkers: Checkers,
     violation: Option<Violation>,
     faults: Faults,
+    traffic: Traffic,
+    /// What nodes that are gone have counted.
+    gone: Tally,
     recent: VecDeque<Happening>,
     recording: Option<Box<Recording>>,
     /// Datagrams sent, one for each receiver and each copy.
@@ -97,8 +105,9 @@ const EVENTS_PER_INSTANT_MAX: u64 = 100_000;
 impl<S: Service> World<S> {
     /// A world in which all nodes have just started and nobody leads.
     pub fn new(config: WorldConfig, make_service: impl Fn() -> S + 'static) -> Self {
-        let mut rng = SmallRng::seed_from_u64(config.seed);
-        let network = Network::new(rng.random(), usize::from(config.nodes) + config.clients, config.network);
+        let rng = stream(config.seed, "corruption", 0);
+        let seed = stream(config.seed, "network", 0).random();
+        let network = Network::new(seed, usize::from(config.nodes) + config.clients, config.network);
         let mut world = Self {
             make_service: Box::new(make_service),
             now: Instant::ZERO,
@@ -116,6 +125,8 @@ impl<S: Service> World<S> {
             checkers: Checkers::new(&config.node),
             violation: None,
             faults: Faults::default(),
+            traffic: Traffic::default(),
+            gone: Tally::new(),
             recent: VecDeque::new(),
             recording: None,
             sent: 0,
@@ -128,12 +139,12 @@ impl<S: Service> World<S> {
             world.recording = Some(Box::new(Recording::new(recording, world.config.nodes, world.config.clients)));
         }
         for id in 1..=world.config.nodes {
-            let disk = world.new_disk();
+            let disk = world.new_disk(id);
             world.hosts.push(Host::new(id, disk));
             world.start(id);
         }
         for number in 0..world.config.clients {
-            let seed = world.rng.random();
+            let seed = stream(world.config.seed, "client", number as u64).random();
             let sessions = world.config.client.sessions && number >= world.config.plain_clients;
             let core = Client::new(ClientConfig { sessions, ..world.config.client.clone() }, seed);
             world.clients.push(ClientHost { core, generation: 0, wake: None, completions: Vec::new() });
@@ -165,6 +176,11 @@ impl<S: Service> World<S> {
     /// What was done to the world so far.
     pub fn faults(&self) -> Faults {
         self.faults
+    }
+
+    /// What became of every kind of message so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// What happened last, oldest first.

@@ -9,12 +9,14 @@ use hovercraft::Service;
 use r2p2::Instant;
 use r2p2::server::Via;
 use rand::Rng;
+use rand::rngs::SmallRng;
 
 use super::addresses::{PEER_PORT, request_address};
 use super::{Event, What, World};
 use crate::flight::{Flight, Party, describe, internal};
 use crate::network::{Crossing, Full, NetworkConfig, Socket};
 use crate::recording::Sent;
+use crate::streams::stream;
 
 /// Says of a datagram whether it is lost.
 pub(super) type Rule = Box<dyn FnMut(&Flight<'_>) -> bool>;
@@ -61,6 +63,11 @@ impl<S: Service> World<S> {
         self.blocked.clear();
         self.rules.clear();
         self.happened(What::Healed);
+    }
+
+    /// Undoes [`World::block`] and [`World::isolate`], and keeps the rules of [`World::lose_when`].
+    pub fn reconnect(&mut self) {
+        self.blocked.clear();
     }
 
     /// Loses every datagram of which `rule` says so. Returns a number for [`World::remove_rule`].
@@ -144,8 +151,13 @@ impl<S: Service> World<S> {
     fn cross(&mut self, departed: Option<Instant>, from: Party, mut datagram: Datagram) {
         let corrupt = self.network.config().corrupt;
         let mut how = Sent::default();
-        if corrupt > 0.0 && self.rng.random_bool(corrupt) {
-            datagram.packet = self.corrupt(datagram.packet);
+        let kind = describe(self.now, from, datagram.to, datagram.via, &datagram.packet).what;
+        self.traffic.sent(kind);
+        if self.rng.random_bool(corrupt) {
+            self.faults.corrupted += 1;
+            self.traffic.corrupted(kind);
+            let rng = &mut stream(self.config.seed, "bit", self.sent);
+            datagram.packet = flip_a_bit(datagram.packet, rng);
             how.corrupted = true;
         }
         let Datagram { to, via, address, from: source, ref packet, .. } = datagram;
@@ -157,12 +169,14 @@ impl<S: Service> World<S> {
             self.network.cross(departed.unwrap_or(self.now), self.link_of(from), self.link_of(to));
         let ruled_out = self.rules.iter_mut().any(|(_, rule)| rule(&flight));
         if departed.is_none() {
+            self.traffic.lost(kind);
             self.overflowed(What::Overflowed { id, from, to, what, len });
             return;
         }
         let lost = lost && from != to;
         if lost || ruled_out || self.blocked.contains(&(from, to)) {
             self.lost += 1;
+            self.traffic.lost(kind);
             if lost {
                 self.faults.lost += 1;
                 self.happened(What::Lost { id, from, to, what, len });
@@ -176,6 +190,7 @@ impl<S: Service> World<S> {
         let event = if has_link { Event::Arrive } else { Event::Deliver };
         if let Some(copy_at) = copy_at {
             self.faults.duplicated += 1;
+            self.traffic.duplicated(kind);
             let id = self.number(&flight, [source, address], Sent { copy_of: Some(id), ..how });
             let packet = datagram.packet.clone();
             self.schedule(copy_at, event(Datagram { id, packet, ..datagram }));
@@ -255,6 +270,7 @@ impl<S: Service> World<S> {
     fn no_room(&mut self, datagram: &Datagram) {
         let (from, to) = (self.party(datagram.from), datagram.to);
         let what = describe(self.now, from, to, datagram.via, &datagram.packet).what;
+        self.traffic.lost(what);
         self.overflowed(What::Overflowed { id: datagram.id, from, to, what, len: datagram.packet.len() });
     }
 
@@ -272,25 +288,24 @@ impl<S: Service> World<S> {
             Party::Raw => None,
         }
     }
+}
 
-    /// Flips one bit; see [`NetworkConfig::corrupt`].
-    fn corrupt(&mut self, packet: Bytes) -> Bytes {
-        const MAGIC: std::ops::Range<usize> = 0..8;
-        const KIND: std::ops::Range<usize> = 16..20;
-        const ENVELOPE_END: usize = 8 * (8 + hovercraft::message::ENVELOPE_LEN);
-        if packet.len() < 8 {
-            return packet;
-        }
-        let fetched = matches!(internal(&packet), "fetch" | "bodies" | "hint");
-        let bit = match self.rng.random_range(0..3) {
-            0 if fetched && packet.len() * 8 > ENVELOPE_END => self.rng.random_range(ENVELOPE_END..packet.len() * 8),
-            1 => self.rng.random_range(MAGIC),
-            // The upper half of the byte; bits are counted from the left.
-            _ => self.rng.random_range(KIND),
-        };
-        self.faults.corrupted += 1;
-        let mut bytes = packet.to_vec();
-        bytes[bit / 8] ^= 0x80 >> (bit % 8);
-        bytes.into()
+/// Flips one bit; see [`NetworkConfig::corrupt`].
+fn flip_a_bit(packet: Bytes, rng: &mut SmallRng) -> Bytes {
+    const MAGIC: std::ops::Range<usize> = 0..8;
+    const KIND: std::ops::Range<usize> = 16..20;
+    const ENVELOPE_END: usize = 8 * (8 + hovercraft::message::ENVELOPE_LEN);
+    if packet.len() < 8 {
+        return packet;
     }
+    let fetched = matches!(internal(&packet), "fetch" | "bodies" | "hint");
+    let bit = match rng.random_range(0..3) {
+        0 if fetched && packet.len() * 8 > ENVELOPE_END => rng.random_range(ENVELOPE_END..packet.len() * 8),
+        1 => rng.random_range(MAGIC),
+        // The upper half of the byte; bits are counted from the left.
+        _ => rng.random_range(KIND),
+    };
+    let mut bytes = packet.to_vec();
+    bytes[bit / 8] ^= 0x80 >> (bit % 8);
+    bytes.into()
 }

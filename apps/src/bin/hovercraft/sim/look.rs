@@ -7,7 +7,7 @@ use simulator::page::{self, About};
 use simulator::pcap;
 use simulator::recording::{Recording, RecordingConfig};
 use simulator::registers::{tell_reply, tell_request};
-use simulator::swarm::{Options, Report};
+use simulator::swarm::{Case, Report};
 
 use super::report;
 use crate::output::{Failure, tell};
@@ -46,15 +46,15 @@ impl Look {
     }
 
     /// Writes the files.
-    pub(super) fn write(&self, options: &Options, report: &Report, recording: &Recording) -> Result<(), Failure> {
+    pub(super) fn write(&self, case: &Case, report: &Report, recording: &Recording) -> Result<(), Failure> {
         if let Some(path) = &self.html {
             let about = About {
                 title: format!("Run of seed {}", report.seed),
                 seed: Some(report.seed),
                 verdict: report.verdict.name().to_owned(),
                 verdict_text: report.verdict.to_string(),
-                draw: options.to_string().lines().map(str::to_owned).collect(),
-                command: report::replay_command(report.seed),
+                draw: case.options().to_string().lines().map(str::to_owned).collect(),
+                command: report::replay_command(case),
             };
             write(path, page::page(recording, &about).as_bytes())?;
             tell(format!("page written: open {} in a browser", path.display()));

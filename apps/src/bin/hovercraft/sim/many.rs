@@ -8,11 +8,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use r2p2::udp::Clock;
-use simulator::swarm::{self, Options, Report, Verdict};
+use simulator::swarm::{self, Case, Overrides, Report, Verdict};
 
+use super::departures::{Departures, parse_seed};
 use super::report::{self, EXIT_UNDECIDED};
+use super::smaller::Smaller;
 use super::summary::Summary;
-use crate::output::{grouped, say, tell};
+use crate::output::{Failure, grouped, say, tell};
 
 /// Many runs on all cores, until one fails.
 #[derive(clap::Args, Debug)]
@@ -24,8 +26,12 @@ pub(super) struct Swarm {
     #[arg(long, value_parser = parse_minutes)]
     minutes: Option<Duration>,
     /// Decides which runs [default: drawn at random].
-    #[arg(long)]
+    #[arg(long, value_parser = parse_seed)]
     seed: Option<u64>,
+    #[command(flatten)]
+    departures: Departures,
+    #[command(flatten)]
+    smaller: Smaller,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -38,23 +44,34 @@ fn parse_minutes(text: &str) -> Result<Duration, String> {
 }
 
 impl Swarm {
-    pub(super) fn run(&self) -> ExitCode {
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        let overrides = self.departures.overrides()?;
         let swarm_seed = self.seed.unwrap_or_else(rand_seed);
-        let (summary, failed) = self.all(swarm_seed);
-        if self.json {
-            say(summary.to_json(swarm_seed, failed.as_ref()));
-        } else {
-            Self::tell(&summary, failed.as_ref());
+        let (summary, failed) = self.all(swarm_seed, &overrides);
+        let failed = failed.map(|report| (Case { seed: report.seed, overrides: overrides.clone() }, report));
+        if !self.json {
+            Self::tell(&summary, &overrides, failed.as_ref());
         }
-        match failed {
-            Some(report) => report::exit_code(&report.verdict),
+        let shrunk = failed.as_ref().and_then(|(case, report)| self.smaller.of(case, report, self.json));
+        match (&failed, &shrunk) {
+            _ if self.json => {
+                let mut json = summary.to_json(swarm_seed);
+                json["failed"] =
+                    failed.as_ref().map(|(case, report)| report::to_json(case, report, shrunk.as_ref())).into();
+                say(json);
+            }
+            (Some((case, _)), Some(shrunk)) => report::tell_shrunk(case, shrunk),
+            _ => {}
+        }
+        Ok(match failed {
+            Some((_, report)) => report::exit_code(&report.verdict),
             None if summary.undecided.is_empty() => ExitCode::SUCCESS,
             None => ExitCode::from(EXIT_UNDECIDED),
-        }
+        })
     }
 
     /// Runs until there have been enough, or one has failed: that one.
-    fn all(&self, swarm_seed: u64) -> (Summary, Option<Report>) {
+    fn all(&self, swarm_seed: u64, overrides: &Overrides) -> (Summary, Option<Report>) {
         let clock = Clock::new();
         let runs_max = self.runs.unwrap_or(if self.minutes.is_some() { u64::MAX } else { 1000 });
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -62,7 +79,7 @@ impl Swarm {
             let runs = self.runs.or((self.minutes.is_none()).then_some(runs_max)).map(|runs| format!("{runs} runs"));
             let time = self.minutes.map(|time| format!("{time:?}"));
             let bounds: Vec<String> = [runs, time].into_iter().flatten().collect();
-            say(format!("swarm of seed {swarm_seed}: {} on {threads} threads", bounds.join(" or ")));
+            say(format!("swarm of seed {swarm_seed}{overrides}: {} on {threads} threads", bounds.join(" or ")));
         }
         let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let (summary, failed) = (Mutex::new(Summary::default()), Mutex::new(None::<Report>));
@@ -79,7 +96,7 @@ impl Swarm {
                         if number >= runs_max || late {
                             break;
                         }
-                        let report = swarm::run(swarm::seed_of(swarm_seed, number));
+                        let report = swarm::run_options(&overrides.draw(swarm::seed_of(swarm_seed, number)));
                         let mut summary = summary.lock().expect("nobody panics with it");
                         summary.add(&report);
                         match report.verdict {
@@ -110,19 +127,23 @@ impl Swarm {
         (summary, failed.into_inner().expect("nobody panicked with it"))
     }
 
-    fn tell(summary: &Summary, failed: Option<&Report>) {
-        say(summary.table());
-        for seed in &summary.undecided {
-            say(format!("too hard to check: {}", report::replay_command(*seed)));
+    fn tell(summary: &Summary, overrides: &Overrides, failed: Option<&(Case, Report)>) {
+        for table in summary.tables() {
+            say(format!("{table}\n"));
+        }
+        for &seed in &summary.undecided {
+            let case = Case { seed, overrides: overrides.clone() };
+            say(format!("too hard to check: {}", report::replay_command(&case)));
         }
         match failed {
-            Some(report) => {
-                say(Options::draw(report.seed));
-                report::tell(report, true);
+            Some((case, report)) => {
+                say(case.options());
+                report::tell(case, report, true);
             }
             None => say(format!(
-                "{} runs, {:.0} s of virtual time: {}",
+                "{} runs, {} datagrams, {:.0} s of virtual time: {}",
                 grouped(summary.runs),
+                grouped(summary.delivered),
                 summary.virtual_time.as_secs_f64(),
                 if summary.undecided.is_empty() { "all clean" } else { "none failed, some undecided" }
             )),

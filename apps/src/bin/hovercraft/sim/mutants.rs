@@ -10,6 +10,7 @@ use hovercraft::mutation::Mutation;
 use r2p2::Instant;
 use r2p2::udp::Clock;
 use serde_json::{Value, json};
+use simulator::swarm::Case;
 use simulator::swarm::mutants::{self, Hunt};
 
 use super::report;
@@ -110,7 +111,7 @@ impl Ended {
 
     fn replay(&self) -> Option<String> {
         let seed = self.hunt.found.as_ref()?.seed;
-        Some(format!("{} --mutation {}", report::replay_command(seed), self.hunt.mutation))
+        Some(format!("{} --mutation {}", report::replay_command(&Case::of(seed)), self.hunt.mutation))
     }
 
     fn row(&self) -> [String; 7] {

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
-use simulator::swarm::{self, Options};
+use simulator::swarm;
 
+use super::departures::Which;
 use super::look::Look;
 use super::report;
+use super::smaller::Smaller;
 use crate::output::{Failure, say};
 
 /// One run.
@@ -13,6 +15,11 @@ use crate::output::{Failure, say};
 pub(super) struct Run {
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    smaller: Smaller,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 /// The same run again, and what happened last.
@@ -22,17 +29,6 @@ pub(super) struct Replay {
     which: Which,
     #[command(flatten)]
     look: Look,
-}
-
-#[derive(clap::Args, Debug)]
-struct Which {
-    /// The run.
-    #[arg(long)]
-    seed: u64,
-    /// With this deliberate mistake.
-    #[cfg(feature = "mutations")]
-    #[arg(long, value_name = "NAME")]
-    mutation: Option<hovercraft::mutation::Mutation>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -40,32 +36,40 @@ struct Which {
 
 impl Run {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        self.which.run(false, &Look::default())
+        let case = self.which.case()?;
+        let options = case.options();
+        if !self.json {
+            say(&options);
+        }
+        let report = swarm::run_options(&options);
+        if !self.json {
+            report::tell(&case, &report, false);
+        }
+        let shrunk = self.smaller.of(&case, &report, self.json);
+        match shrunk {
+            shrunk if self.json => say(report::to_json(&case, &report, shrunk.as_ref())),
+            Some(shrunk) => report::tell_shrunk(&case, &shrunk),
+            None => {}
+        }
+        Ok(report::exit_code(&report.verdict))
     }
 }
 
 impl Replay {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        self.which.run(true, &self.look)
-    }
-}
-
-impl Which {
-    fn run(&self, recent: bool, look: &Look) -> Result<ExitCode, Failure> {
-        #[cfg(feature = "mutations")]
-        hovercraft::mutation::set(self.mutation);
-        let options = Options::draw(self.seed);
+        let case = self.which.case()?;
+        let options = case.options();
         if !self.json {
             say(&options);
         }
-        let (report, recording) = swarm::run_recorded(&options, look.recording());
+        let (report, recording) = swarm::run_recorded(&options, self.look.recording());
         if self.json {
-            say(report::to_json(&report));
+            say(report::to_json(&case, &report, None));
         } else {
-            report::tell(&report, recent);
+            report::tell(&case, &report, true);
         }
         if let Some(recording) = recording {
-            look.write(&options, &report, &recording)?;
+            self.look.write(&case, &report, &recording)?;
         }
         Ok(report::exit_code(&report.verdict))
     }

@@ -1,0 +1,177 @@
+//! Does to a world what the options say.
+
+use std::collections::BTreeMap;
+
+use hovercraft::Service;
+use r2p2::Instant;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use super::faults::{Fault, FaultId, FaultKind, schedule};
+use super::options::Options;
+use crate::streams::stream;
+use crate::{Party, World};
+
+/// Lets faults strike and pass when they are due.
+#[derive(Debug)]
+pub(super) struct Injector {
+    /// What is to come, in order; the number keeps apart what comes at once.
+    due: BTreeMap<(Instant, u64), Turn>,
+    turns: u64,
+    /// What each partition that is up cuts off: from whom, to whom.
+    cuts: BTreeMap<FaultId, Vec<(Party, Party)>>,
+    /// Which pause holds a node.
+    paused: BTreeMap<u16, FaultId>,
+}
+
+/// A fault strikes or passes.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Strikes(Fault),
+    Passes(FaultId),
+}
+
+impl Injector {
+    /// Sets up the faults that last, and schedules the others.
+    pub(super) fn new<S: Service>(options: &Options, world: &mut World<S>) -> Self {
+        lasting_rules(options, world);
+        if let Some((slow, processing)) = options.slow {
+            world.set_processing(slow, Some(processing));
+        }
+        let mut injector = Self { due: BTreeMap::new(), turns: 0, cuts: BTreeMap::new(), paused: BTreeMap::new() };
+        for fault in schedule(options) {
+            injector.schedule(world.now() + fault.at, Turn::Strikes(fault));
+        }
+        injector
+    }
+
+    /// When the next fault strikes or passes.
+    pub(super) fn next(&self) -> Instant {
+        self.due.first_key_value().map_or(Instant::FAR_FUTURE, |((at, _), _)| *at)
+    }
+
+    /// Does what is due.
+    pub(super) fn act<S: Service>(&mut self, options: &Options, world: &mut World<S>) {
+        while self.next() <= world.now() {
+            match self.due.pop_first() {
+                Some((_, Turn::Strikes(fault))) => self.strike(options, world, fault),
+                Some((_, Turn::Passes(id))) => self.pass(world, id),
+                None => return,
+            }
+        }
+    }
+
+    fn schedule(&mut self, at: Instant, turn: Turn) {
+        self.turns += 1;
+        self.due.insert((at, self.turns), turn);
+    }
+
+    fn strike<S: Service>(&mut self, options: &Options, world: &mut World<S>, fault: Fault) {
+        let rng = &mut SmallRng::seed_from_u64(fault.seed);
+        match fault.id.kind {
+            FaultKind::Split => self.cut(world, fault.id, sides(options, rng, true)),
+            FaultKind::OneWay => self.cut(world, fault.id, sides(options, rng, false)),
+            FaultKind::Partial => self.cut(world, fault.id, pairs(options, rng)),
+            FaultKind::Pause => {
+                if let Some(id) = victim(world, rng).filter(|id| !self.paused.contains_key(id)) {
+                    self.paused.insert(id, fault.id);
+                    world.pause(id);
+                }
+            }
+            FaultKind::Kill => {
+                if let Some(id) = victim(world, rng) {
+                    world.kill(id);
+                }
+            }
+        }
+        if !fault.lasts.is_zero() {
+            self.schedule(world.now() + fault.lasts, Turn::Passes(fault.id));
+        }
+    }
+
+    fn pass<S: Service>(&mut self, world: &mut World<S>, id: FaultId) {
+        if self.cuts.remove(&id).is_some() {
+            self.block(world);
+        }
+        let freed: Vec<u16> = self.paused.iter().filter(|(_, by)| **by == id).map(|(node, _)| *node).collect();
+        for node in freed {
+            self.paused.remove(&node);
+            world.resume(node);
+        }
+    }
+
+    fn cut<S: Service>(&mut self, world: &mut World<S>, id: FaultId, pairs: Vec<(Party, Party)>) {
+        self.cuts.insert(id, pairs);
+        self.block(world);
+    }
+
+    /// Blocks what the partitions that are up cut off, and nothing else.
+    fn block<S: Service>(&self, world: &mut World<S>) {
+        world.reconnect();
+        for &(from, to) in self.cuts.values().flatten() {
+            world.block(from, to);
+        }
+    }
+}
+
+/// Somebody who runs; as often as not the leader.
+fn victim<S: Service>(world: &World<S>, rng: &mut SmallRng) -> Option<u16> {
+    let leader = rng.random_bool(0.5);
+    let running = world.running();
+    let at = rng.random_range(0..running.len().max(1));
+    let anybody = running.get(at).copied();
+    if leader { world.leader().or(anybody) } else { anybody }
+}
+
+/// Two sides that do not hear each other, or of which one hears the other. Some clients are on both.
+fn sides(options: &Options, rng: &mut SmallRng, both_ways: bool) -> Vec<(Party, Party)> {
+    let mut nodes: Vec<u16> = (1..=options.nodes).collect();
+    nodes.shuffle(rng);
+    let (one, other) = nodes.split_at(rng.random_range(0..nodes.len()));
+    let mut sides: [Vec<Party>; 2] = [one, other].map(|side| side.iter().map(|id| Party::Node(*id)).collect());
+    for client in 0..options.clients + options.plain_clients {
+        if let Some(side) = sides.get_mut(rng.random_range(0..3)) {
+            side.push(Party::Client(client));
+        }
+    }
+    let [one, other] = sides;
+    let mut pairs = Vec::new();
+    for &a in &one {
+        for &b in &other {
+            pairs.push((a, b));
+            if both_ways {
+                pairs.push((b, a));
+            }
+        }
+    }
+    pairs
+}
+
+/// Some pairs of nodes, in both directions.
+fn pairs(options: &Options, rng: &mut SmallRng) -> Vec<(Party, Party)> {
+    let mut pairs = Vec::new();
+    for a in 1..=options.nodes {
+        for b in a + 1..=options.nodes {
+            if rng.random_bool(0.3) {
+                pairs.extend([(Party::Node(a), Party::Node(b)), (Party::Node(b), Party::Node(a))]);
+            }
+        }
+    }
+    pairs
+}
+
+/// Loss at single receivers, and the deaf one.
+fn lasting_rules<S: Service>(options: &Options, world: &mut World<S>) {
+    for (at, &share) in options.receiver_loss.iter().enumerate() {
+        if share > 0.0 {
+            let id = at as u16 + 1;
+            let mut rng = stream(options.seed, "receiver loss", id.into());
+            let receiver = Party::Node(id);
+            world.lose_when(move |flight| flight.to == receiver && rng.random_bool(share));
+        }
+    }
+    if let Some(deaf) = options.deaf {
+        world.lose_when(move |flight| flight.to == Party::Node(deaf) && matches!(flight.from, Party::Client(_)));
+    }
+}
