@@ -149,6 +149,12 @@ impl Checkers {
         }
     }
 
+    /// A node answers a read that no entry orders.
+    #[cfg(feature = "mutations")]
+    pub(crate) fn read_locally(&mut self, request: &hovercraft::entry::RequestHead) {
+        self.same_answer.ordered(&Entry { read_only: true, request: *request, ..Entry::term_start() });
+    }
+
     /// A node has done everything it had to do for now.
     pub fn settled(&mut self, node: &Node) -> Result {
         if self.mode == Mode::Unreplicated {

@@ -136,7 +136,10 @@ impl<S: Service> World<S> {
                         Work::Apply(committed) => Some((committed.index, committed.entry)),
                         Work::Answer { .. } => None,
                         #[cfg(feature = "mutations")]
-                        Work::Query { .. } => None,
+                        Work::Query { request, .. } => {
+                            self.checkers.read_locally(request);
+                            None
+                        }
                     };
                     let effect = running
                         .applier
