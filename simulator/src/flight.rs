@@ -19,6 +19,13 @@ pub enum Party {
     Raw,
 }
 
+impl From<u16> for Party {
+    /// The node of this id.
+    fn from(id: u16) -> Self {
+        Self::Node(id)
+    }
+}
+
 impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
