@@ -177,6 +177,11 @@ impl Fetcher {
         self.wanted.len()
     }
 
+    /// How many of them have been asked for.
+    pub fn in_flight(&self) -> usize {
+        self.again.len()
+    }
+
     /// Whether nothing is wanted.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_empty()

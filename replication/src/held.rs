@@ -108,6 +108,11 @@ impl HeldAppends {
         self.held.len()
     }
 
+    /// How many entries are in them.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
     /// When the first gap has been open for too long. Only what begins beyond `last` is a gap; the rest waits for a body.
     pub fn next_overdue(&self, last: LogIndex) -> Option<Instant> {
         let (&prev, (at, _)) = self.held.first_key_value()?;

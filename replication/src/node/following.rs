@@ -60,6 +60,11 @@ impl Following {
         self.owed.push_back(index);
     }
 
+    /// Replies this node owes.
+    pub(super) fn replies_owed(&self) -> usize {
+        self.owed.len()
+    }
+
     /// Replies up to `index` have been sent. The leader learns of it with the next acknowledgement; if none is due, at
     /// once when a good part of its queue is free, or else a moment later, so that reports do not double the traffic.
     pub(super) fn applied(&mut self, now: Instant, index: LogIndex, queue_max: usize) {

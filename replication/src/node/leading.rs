@@ -39,8 +39,8 @@ pub(super) struct Leading {
     persisted_told: LogIndex,
     pub(super) heartbeat_due: bool,
     /// Bytes of bodies announced and not applied everywhere they must be: bounded by `window_bytes_max`.
-    window_bytes: VecDeque<(LogIndex, usize)>,
-    window_bytes_sum: usize,
+    pub(super) window_bytes: VecDeque<(LogIndex, usize)>,
+    pub(super) window_bytes_sum: usize,
     deaf: Deafness,
 }
 

@@ -27,6 +27,7 @@ mod following;
 mod leading;
 mod peers;
 mod persistence;
+mod queues;
 mod requests;
 mod status;
 
@@ -43,6 +44,7 @@ pub use counters::Counters;
 use following::Following;
 use leading::Leading;
 use persistence::Persistence;
+pub use queues::Queue;
 pub use status::{CounterValue, PeerStatus, StatusReport};
 
 use crate::applier::{Committed, Work};

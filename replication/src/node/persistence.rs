@@ -21,7 +21,7 @@ use crate::plain::PlainMemory;
 use crate::storage::{HardState, Persist, StorageError, Stored, StoredRecord};
 
 /// Most messages that wait for term and vote. Elections repeat what is lost beyond that.
-const PROMISES_MAX: usize = 256;
+pub(super) const PROMISES_MAX: usize = 256;
 
 /// What is to be persisted, and what waits for it.
 #[derive(Debug)]
@@ -73,6 +73,11 @@ impl Persistence {
             in_flight: VecDeque::new(),
             promises: VecDeque::new(),
         }
+    }
+
+    /// Messages that wait for term and vote.
+    pub(super) fn promises(&self) -> usize {
+        self.promises.len()
     }
 
     /// Records from `index` on are new.

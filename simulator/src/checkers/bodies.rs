@@ -1,5 +1,6 @@
-//! A node acknowledges an entry only if it holds the body with that digest (protocol.md §6.2). An entry enters the log
-//! with its body, and nothing beyond the log is acknowledged; both halves are checked.
+//! A node acknowledges an entry only if it holds the body with that digest, and has persisted both (protocol.md §6.2). An
+//! entry enters the log with its body, and nothing beyond what of the log is persisted is acknowledged; both halves are
+//! checked.
 
 use bytes::Bytes;
 use hovercraft::entry::{Entry, EntryKind, identity};
@@ -24,12 +25,12 @@ pub fn holds(key: &DigestKey, node: NodeId, index: LogIndex, entry: &Entry, body
     if named == request.identity { Ok(()) } else { Err(Violation::BodyWrong { node, index }) }
 }
 
-/// A node whose log ends at `last` acknowledges everything up to `matched`.
+/// A node that has persisted its log up to `persisted` acknowledges everything up to `matched`.
 ///
 /// # Errors
-/// It does not have that.
-pub fn acknowledged(node: NodeId, matched: LogIndex, last: LogIndex) -> Result {
-    if matched <= last { Ok(()) } else { Err(Violation::AcknowledgedBeyondLog { node, matched, last }) }
+/// It does not have that, or would not have it after a crash.
+pub fn acknowledged(node: NodeId, matched: LogIndex, persisted: LogIndex) -> Result {
+    if matched <= persisted { Ok(()) } else { Err(Violation::AcknowledgedTooMuch { node, matched, persisted }) }
 }
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_of_what_is_not_there_is_found() {
-        let beyond = Violation::AcknowledgedBeyondLog { node: N1, matched: 8, last: 7 };
+        let beyond = Violation::AcknowledgedTooMuch { node: N1, matched: 8, persisted: 7 };
         assert_eq!(acknowledged(N1, 8, 7), Err(beyond));
     }
 }

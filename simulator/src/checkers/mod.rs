@@ -2,9 +2,37 @@
 //!
 //! A checker is fed plain facts and answers with a [`Violation`] or with nothing; it never panics and never decides what
 //! to do about one. [`Checkers`] knows which facts concern whom; [`crate::World`] knows when they come up.
+//!
+//! | §6 | what must hold | checker |
+//! |---|---|---|
+//! | 1 | one leader per term | [`one_leader`] |
+//! | 1 | one vote per node and term; terms never go back, whatever a process forgets | [`votes`] |
+//! | 1, 2 | votes and entries are on disk before anybody hears of them | [`persisted`] |
+//! | 1 | log matching | [`log_matching`] |
+//! | 1 | leader completeness | [`leader_completeness`] |
+//! | 1 | state-machine safety: the same entries in the same order, and none before it is committed | [`same_log`], [`commit_index`], [`verified`] |
+//! | 2 | an entry in a log has the body it names, and only what is persisted is acknowledged | [`bodies`] |
+//! | 2 | the first to commit an entry is right that a majority has persisted it | [`verified`] |
+//! | 3 | reads are what the service says; they change nothing and run on their replier only | [`read_only`] |
+//! | 4 | one replier, the same on every node, for ever: in every log by [`log_matching`], in every execution by [`same_log`] | |
+//! | 5 | at most B entries owed by a replier | [`replier_queue`] |
+//! | 5 | at most P entries announced and not applied | [`window`] |
+//! | 6 | no follower commits another entry than the committed one | [`verified`] |
+//! | 7 | about the aggregator, which does not exist yet | |
+//! | 8 | every operation takes effect at most once | [`at_most_once`] |
+//! | 8 | what a client has given up takes no effect any more | [`fence`] |
+//! | 8 | a plain request is ordered once for as long as it is remembered | [`plain_once`] |
+//! | 8 | log time never goes back | [`log_time`] |
+//! | 8 | session tables, cached replies and expiry are functions of the log: their hash is part of [`same_state`], their decisions are compared by [`at_most_once`] | |
+//! | 9 | all answers to a write are equal, and those to a read that name one entry | [`same_answer`] |
+//! | 9 | what clients see is linearizable: judged after a run | [`crate::linearizability`] |
+//! | 10 | same log, same state | [`same_state`] |
+//! | 11 | nothing is unbounded | [`memory`] |
+//! | 12 | no bytes make a node panic: corruption is a fault of every [`crate::NetworkConfig`], and a panic ends a run of the [`crate::swarm`] with a verdict of its own | |
 
 pub mod at_most_once;
 pub mod bodies;
+pub mod commit_index;
 pub mod fence;
 pub mod leader_completeness;
 pub mod log_matching;
@@ -13,11 +41,14 @@ pub mod memory;
 pub mod one_leader;
 pub mod persisted;
 pub mod plain_once;
+pub mod read_only;
 pub mod replier_queue;
 pub mod same_answer;
 pub mod same_log;
 pub mod same_state;
+pub mod verified;
 mod violation;
+pub mod votes;
 pub mod window;
 
 use std::collections::BTreeMap;
@@ -27,16 +58,13 @@ use hovercraft::applier::{Applier, Effect};
 use hovercraft::consensus::Role;
 use hovercraft::entry::{Entry, EntryKind};
 use hovercraft::message::{Envelope, Message};
-use hovercraft::{Limits, LogIndex, Mode, Node, NodeConfig, NodeId, Service, Term};
+use hovercraft::{Class, Destination, Limits, LogIndex, Mode, Node, NodeConfig, NodeId, Service, Term};
 use r2p2::DigestKey;
 
 pub use violation::Violation;
 
 /// How much history each checker keeps for nodes that lag behind.
 pub const HISTORY_MAX: usize = 1 << 20;
-
-/// Every this many drives of a node it is asked for its whole status.
-const STATUS_EVERY: u64 = 64;
 
 /// A checker's answer.
 pub type Result = std::result::Result<(), Violation>;
@@ -47,10 +75,15 @@ pub struct Checkers {
     mode: Mode,
     limits: Limits,
     digest_key: DigestKey,
+    classify: fn(&[u8]) -> Class,
+    votes: votes::Votes,
     one_leader: one_leader::OneLeader,
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
+    commit_index: commit_index::CommitIndex,
+    verified: verified::Verified,
     same_log: same_log::SameLog,
+    read_only: read_only::ReadOnly,
     same_state: same_state::SameState,
     replier_queue: replier_queue::ReplierQueue,
     at_most_once: at_most_once::AtMostOnce,
@@ -67,22 +100,27 @@ pub struct Checkers {
 struct Seen {
     last: LogIndex,
     last_term: Term,
+    persisted: LogIndex,
     /// The term in which it was last seen leading.
     led: Term,
-    drives: u64,
 }
 
 impl Checkers {
-    /// Nothing seen yet, of nodes that have `config` in common.
-    pub fn new(config: &NodeConfig) -> Self {
+    /// Nothing seen yet, of `voters` nodes that have `config` and the service that says `classify` in common.
+    pub fn new(config: &NodeConfig, voters: usize, classify: fn(&[u8]) -> Class) -> Self {
         Self {
             mode: config.mode,
             limits: config.limits,
             digest_key: config.digest_key,
+            classify,
+            votes: votes::Votes::default(),
             one_leader: one_leader::OneLeader::default(),
             log_matching: log_matching::LogMatching::default(),
             leader_completeness: leader_completeness::LeaderCompleteness::default(),
+            commit_index: commit_index::CommitIndex::default(),
+            verified: verified::Verified::new(voters),
             same_log: same_log::SameLog::default(),
+            read_only: read_only::ReadOnly::default(),
             same_state: same_state::SameState::default(),
             replier_queue: replier_queue::ReplierQueue::default(),
             at_most_once: at_most_once::AtMostOnce::default(),
@@ -95,10 +133,18 @@ impl Checkers {
         }
     }
 
-    /// A process starts as this node, with nothing in memory.
-    pub fn started(&mut self, node: NodeId) {
+    /// A process starts as this node. What it promised still holds if it `remembers`, that is, if it has the storage of
+    /// the one before; else it is another node, which only has its name.
+    pub fn started(&mut self, node: NodeId, remembers: bool) {
+        if remembers {
+            self.votes.restarted(node);
+        } else {
+            self.votes.started(node);
+        }
         self.seen.remove(&node);
+        self.commit_index.started(node);
         self.same_log.started(node);
+        self.read_only.started(node);
         self.replier_queue.started(node);
     }
 
@@ -110,13 +156,25 @@ impl Checkers {
     }
 
     /// A node sends a message to other nodes.
-    pub fn sent(&mut self, node: &Node, message: &Message) -> Result {
+    pub fn sent(&mut self, node: &Node, to: Destination, envelope: &Envelope, message: &Message) -> Result {
+        let (id, term) = (node.me().node(), envelope.term);
         match message {
-            Message::AppendAck(ack) => {
-                bodies::acknowledged(node.me().node(), ack.matched, node.consensus().log().last())
+            // One of an earlier term is about a log that may have been replaced since.
+            Message::AppendAck(ack) if term == node.consensus().term() => {
+                bodies::acknowledged(id, ack.matched, node.consensus().persisted())
             }
+            Message::Vote(vote) if !vote.pre => self.votes.votes(id, term, id),
+            Message::VoteReply(reply) if !reply.pre && !reply.reject => match to {
+                Destination::Peer(candidate) => self.votes.votes(id, term, candidate),
+                Destination::Group => Ok(()),
+            },
             _ => Ok(()),
         }
+    }
+
+    /// Whether a message of this name, as [`crate::Flight::what`] gives it, is worth parsing for [`Checkers::sent`].
+    pub fn cares(what: &str) -> bool {
+        matches!(what, "append_ack" | "vote" | "vote_reply")
     }
 
     /// A node sends a packet to a client.
@@ -134,19 +192,28 @@ impl Checkers {
         applier: &Applier<S>,
     ) -> Result {
         let id = node.me().node();
+        self.scan_log(node)?;
         self.same_log.applied(id, index, entry)?;
-        if let Some(term) = node.consensus().log().term_at(index) {
+        let (consensus, sessions) = (node.consensus(), applier.sessions());
+        if let Some(term) = consensus.log().term_at(index) {
+            // First how far it is committed: what comes before that may be of earlier terms.
+            for index in [consensus.commit(), index] {
+                self.verified.commits(id, consensus.term(), index, |index| consensus.log().term_at(index))?;
+            }
             self.leader_completeness.committed(id, index, term)?;
         }
+        let hash = applier.service().state_hash();
+        self.read_only.applied(id, index, entry, effect, hash)?;
         self.at_most_once.applied(id, index, entry, effect)?;
         self.fence.applied(index, entry, effect)?;
         self.plain_once.applied(index, entry)?;
         self.log_time.applied(index, entry)?;
         self.same_answer.ordered(entry);
-        match applier.state_hash() {
-            Some(hash) => self.same_state.applied(id, applier.applied(), hash),
-            None => Ok(()),
-        }
+        let limits = sessions.limits();
+        memory::within(id, "sessions", sessions.len(), limits.sessions_max)?;
+        memory::within(id, "bytes of cached replies", sessions.cached_bytes(), limits.cache_bytes_max)?;
+        // Of a service that does not know its hash at least the sessions are compared.
+        self.same_state.applied(id, index, applier.state_hash().unwrap_or_else(|| sessions.hash()))
     }
 
     /// A node answers a read that no entry orders.
@@ -162,17 +229,19 @@ impl Checkers {
         }
         let (id, consensus) = (node.me().node(), node.consensus());
         let leads = consensus.role() == Role::Leader;
+        self.votes.is_in(id, consensus.term())?;
         if leads {
             self.one_leader.leads(id, consensus.term())?;
         }
         let began_to_lead = {
             let seen = self.seen.entry(id).or_default();
-            seen.drives += 1;
             leads && std::mem::replace(&mut seen.led, consensus.term()) != consensus.term()
         };
         self.scan_log(node)?;
+        let (commit, log) = (consensus.commit(), consensus.log());
+        self.commit_index.check(id, commit, node.applied(), log.last())?;
+        self.verified.commits(id, consensus.term(), commit, |index| log.term_at(index))?;
         if began_to_lead {
-            let log = consensus.log();
             self.leader_completeness.leads(id, consensus.term(), log.first(), |index| log.term_at(index))?;
         }
         if leads {
@@ -183,16 +252,23 @@ impl Checkers {
 
     /// Looks at what is new in a node's log.
     fn scan_log(&mut self, node: &Node) -> Result {
-        let (id, log) = (node.me().node(), node.consensus().log());
+        let (id, consensus) = (node.me().node(), node.consensus());
+        let (log, persisted) = (consensus.log(), consensus.persisted());
         let seen = self.seen.entry(id).or_default();
         let unchanged = log.last() >= seen.last && log.term_at(seen.last).is_none_or(|term| term == seen.last_term);
-        let from = if unchanged { (seen.last + 1).max(log.first()) } else { log.first() };
-        seen.last = log.last();
-        seen.last_term = log.term_at(log.last()).unwrap_or(0);
+        let after = |index: LogIndex| if unchanged { (index + 1).max(log.first()) } else { log.first() };
+        let (from, persisted_from) = (after(seen.last), after(seen.persisted));
+        *seen = Seen { last: log.last(), last_term: log.term_at(log.last()).unwrap_or(0), persisted, ..*seen };
         for index in from..=log.last() {
             let Some(record) = log.get(index) else { continue };
             self.log_matching.holds(id, index, record.term, log.term_at(index - 1), &record.entry)?;
             bodies::holds(&self.digest_key, id, index, &record.entry, &record.body)?;
+            read_only::marked(id, index, &record.entry, (self.classify)(&record.body))?;
+        }
+        for index in persisted_from..=persisted {
+            if let Some(term) = log.term_at(index) {
+                self.verified.persisted(id, index, term);
+            }
         }
         Ok(())
     }
@@ -230,13 +306,14 @@ impl Checkers {
         // entries wait for, by what may be held back.
         let counters = node.counters();
         let returned = (counters.entries_replaced + counters.bodies_fetched) as usize;
-        memory::within(id, "unordered bodies", node.unordered().len(), limits.unordered.count_max + returned)?;
+        let unordered_max = limits.unordered.count_max + returned;
+        memory::within(id, "unordered bodies", node.unordered().len(), unordered_max)?;
+        memory::within(id, "requests to order", node.pending(), unordered_max)?;
         if returned == 0 {
             memory::within(id, "bytes of unordered bodies", node.unordered().bytes(), limits.unordered.bytes_max)?;
         }
-        if self.seen.get(&id).is_some_and(|seen| seen.drives % STATUS_EVERY == 0) {
-            let status = node.status(r2p2::Instant::ZERO);
-            memory::within(id, "missing bodies", status.missing as usize, limits.fetch.wanted_max)?;
+        for queue in node.queues() {
+            memory::within(id, queue.what, queue.len, queue.max)?;
         }
         Ok(())
     }

@@ -1,21 +1,30 @@
-//! All answers to one write are equal, whoever gives them and however often (protocol.md §6.9). Answers to a read may
-//! differ. That the service no longer knows an answer, or never executed the request, is no answer in this sense; nor
-//! are answers of several packets looked at, whose parts need not be cut alike.
+//! All answers to one write are equal, whoever gives them and however often, the entry they name included. Answers to a
+//! read may differ, but not those that name the same entry: each is the state there (protocol.md §6.9). That the service
+//! no longer knows an answer, or never executed the request, is no answer in this sense; nor are answers of several
+//! packets looked at, whose parts need not be cut alike.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use hovercraft::NodeId;
 use hovercraft::entry::Entry;
+use hovercraft::{LogIndex, NodeId};
 use r2p2::wire::{Header, MessageType, Packet, ReplyStatus};
 
 use super::{HISTORY_MAX, Result, Violation, bound};
 
-/// The first answer to every write.
+/// The first answer to every write, and to every read at every index.
 #[derive(Debug, Default)]
 pub struct SameAnswer {
-    answers: BTreeMap<(u64, u64), (NodeId, Vec<u8>)>,
+    /// By (client, seq, the entry it names or none); of a write there is one, whatever it names.
+    answers: BTreeMap<(u64, u64, Option<LogIndex>), Answer>,
     reads: BTreeSet<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    by: NodeId,
+    index: Option<LogIndex>,
+    body: Vec<u8>,
 }
 
 impl SameAnswer {
@@ -32,26 +41,35 @@ impl SameAnswer {
     /// A node sends this packet to a client.
     ///
     /// # Errors
-    /// It answers a write otherwise than it was answered before.
+    /// It answers a write otherwise than it was answered before, or a read otherwise than at the same entry.
     pub fn answered(&mut self, node: NodeId, packet: &Bytes) -> Result {
         let Ok(view) = Packet::new_checked(&packet[..]) else { return Ok(()) };
         let Ok(header) = Header::parse(&view) else { return Ok(()) };
         let executed = matches!(header.extensions.status, None | Some(ReplyStatus::ServiceError));
         let whole = header.first && header.last;
         let Some(session) = header.extensions.session else { return Ok(()) };
-        let key = (session.client, session.seq);
-        if header.kind != MessageType::Response || !executed || !whole || self.reads.contains(&key) {
+        if header.kind != MessageType::Response || !executed || !whole {
             return Ok(());
         }
-        let found = view.payload();
-        let (first, known) = self.answers.entry(key).or_insert_with(|| (node, found.to_vec()));
-        if known != found {
-            let (client, seq) = key;
-            let (first, known, found) = (*first, known.clone(), found.to_vec());
-            return Err(Violation::AnswersDiffer { client, seq, first, known, second: node, found });
+        let (client, seq, index) = (session.client, session.seq, header.extensions.entry_index);
+        let is_read = self.reads.contains(&(client, seq));
+        let body = view.payload();
+        let key = (client, seq, index.filter(|_| is_read));
+        let first = self.answers.entry(key).or_insert_with(|| Answer { by: node, index, body: body.to_vec() });
+        if (first.index, &first.body[..]) == (index, body) {
+            bound(&mut self.answers);
+            return Ok(());
         }
-        bound(&mut self.answers);
-        Ok(())
+        Err(Violation::AnswersDiffer {
+            client,
+            seq,
+            first: first.by,
+            first_index: first.index.unwrap_or(0),
+            known: first.body.clone(),
+            second: node,
+            second_index: index.unwrap_or(0),
+            found: body.to_vec(),
+        })
     }
 }
 
@@ -63,8 +81,13 @@ mod tests {
     use super::*;
 
     fn answer(seq: u64, status: Option<ReplyStatus>, body: &[u8]) -> Bytes {
+        answer_at(seq + 10, seq, status, body)
+    }
+
+    fn answer_at(index: LogIndex, seq: u64, status: Option<ReplyStatus>, body: &[u8]) -> Bytes {
         let session = Some(Session { client: 5, seq, first_unacked: 0 });
-        let extensions = Extensions { session, status, ..Extensions::default() };
+        let entry_index = (status != Some(ReplyStatus::ReplyGone)).then_some(index);
+        let extensions = Extensions { session, entry_index, status, ..Extensions::default() };
         let kind = MessageType::Response;
         let header = Header { kind, policy: Policy::Fixed, first: true, last: true, rid: 1, order: 1, extensions };
         let mut packet = vec![0; header.header_len()];
@@ -85,11 +108,30 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_a_read_may_differ() {
+    fn answers_to_a_read_at_different_entries_may_differ() {
         let mut checker = SameAnswer::default();
         checker.ordered(&Entry { read_only: true, ..write(1) });
-        assert_eq!(checker.answered(N1, &answer(1, None, b"x")), Ok(()));
-        assert_eq!(checker.answered(N2, &answer(1, None, b"y")), Ok(()));
+        assert_eq!(checker.answered(N1, &answer_at(11, 1, None, b"x")), Ok(()));
+        assert_eq!(checker.answered(N2, &answer_at(12, 1, None, b"y")), Ok(()));
+        assert_eq!(checker.answered(N2, &answer_at(11, 1, None, b"x")), Ok(()));
+    }
+
+    #[test]
+    fn answers_to_a_read_at_one_entry_that_differ_are_found() {
+        let mut checker = SameAnswer::default();
+        checker.ordered(&Entry { read_only: true, ..write(1) });
+        assert_eq!(checker.answered(N1, &answer_at(11, 1, None, b"x")), Ok(()));
+        let differ = checker.answered(N2, &answer_at(11, 1, None, b"y"));
+        assert!(matches!(differ, Err(Violation::AnswersDiffer { first: N1, second: N2, second_index: 11, .. })));
+    }
+
+    #[test]
+    fn an_answer_to_a_write_that_names_another_entry_is_found() {
+        let mut checker = SameAnswer::default();
+        checker.ordered(&write(1));
+        assert_eq!(checker.answered(N1, &answer_at(11, 1, None, b"x")), Ok(()));
+        let differ = checker.answered(N2, &answer_at(12, 1, None, b"x"));
+        assert!(matches!(differ, Err(Violation::AnswersDiffer { first_index: 11, second_index: 12, .. })));
     }
 
     #[test]

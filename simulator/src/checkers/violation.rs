@@ -2,7 +2,7 @@
 
 use hovercraft::applier::Effect;
 use hovercraft::entry::Entry;
-use hovercraft::{LogIndex, MemberId, NodeId, Term};
+use hovercraft::{Class, LogIndex, MemberId, NodeId, Term};
 use r2p2::{Digest, Instant};
 use thiserror::Error;
 
@@ -16,6 +16,21 @@ pub enum Violation {
     /// See [`super::one_leader`].
     #[error("§6.1 one leader per term: {first} and {second} both lead term {term}")]
     TwoLeaders { term: Term, first: NodeId, second: NodeId },
+    /// See [`super::votes`].
+    #[error("§6.1 one vote per term: {node} votes for {first} and for {second} in term {term}")]
+    VotesTwice { node: NodeId, term: Term, first: NodeId, second: NodeId },
+    /// See [`super::votes`].
+    #[error("§6.1 {node} is in term {found}, and was in term {known} or voted in it")]
+    TermGoesBack { node: NodeId, found: Term, known: Term },
+    /// See [`super::commit_index`].
+    #[error("§6.1 {node} has committed {found} entries, and had committed {known}")]
+    CommitGoesBack { node: NodeId, found: LogIndex, known: LogIndex },
+    /// See [`super::commit_index`].
+    #[error("§6.1 {node} has committed {commit} entries, its log ends at {last}")]
+    CommittedBeyondLog { node: NodeId, commit: LogIndex, last: LogIndex },
+    /// See [`super::commit_index`].
+    #[error("§6.1 {node} has executed {applied} entries, of which {commit} are committed")]
+    AppliedBeyondCommit { node: NodeId, applied: LogIndex, commit: LogIndex },
     /// See [`super::log_matching`].
     #[error(
         "§6.1 log matching: index {index} of term {term} is {found:?} after term {found_before} on {node}, but was \
@@ -56,8 +71,19 @@ pub enum Violation {
     #[error("§6.2 {node} has another body at index {index} than its entry names")]
     BodyWrong { node: NodeId, index: LogIndex },
     /// See [`super::bodies`].
-    #[error("§6.2 {node} acknowledges {matched}, its log ends at {last}")]
-    AcknowledgedBeyondLog { node: NodeId, matched: LogIndex, last: LogIndex },
+    #[error("§6.2 {node} acknowledges {matched} entries, of which it has persisted {persisted}")]
+    AcknowledgedTooMuch { node: NodeId, matched: LogIndex, persisted: LogIndex },
+    /// See [`super::read_only`].
+    #[error("§6.3 index {index} on {node} is not marked as the {class:?} that the service says it is")]
+    ReadMismarked { node: NodeId, index: LogIndex, class: Class },
+    /// See [`super::read_only`].
+    #[error("§6.3 the read at {index} runs on {node}, its replier is {replier}")]
+    ReadMisplaced { node: NodeId, index: LogIndex, replier: NodeId },
+    /// See [`super::read_only`].
+    #[error(
+        "§6.3 index {index} is {effect:?} on {node} and changes its service's state from {before:016x} to {after:016x}"
+    )]
+    ReadChangesState { node: NodeId, index: LogIndex, effect: Effect, before: u64, after: u64 },
     /// See [`super::replier_queue`].
     #[error(
         "§6.5 {leader} has made {replier} the replier of {owed} entries in term {term} not reported applied, B is {limit}"
@@ -66,6 +92,17 @@ pub enum Violation {
     /// See [`super::window`].
     #[error("§6.5 {leader} has {announced} entries announced in term {term} and not applied, P is {limit}")]
     WindowTooLong { leader: NodeId, term: Term, announced: u64, limit: usize },
+    /// See [`super::verified`].
+    #[error(
+        "§6.6 {node} in term {current} commits index {index} with an entry of term {found}, committed there is one of term \
+         {known}"
+    )]
+    CommitsAnother { node: NodeId, current: Term, index: LogIndex, found: Term, known: Term },
+    /// See [`super::verified`].
+    #[error(
+        "§6.2 {node} in term {current} commits index {index} of term {term}, which {held} of {voters} voters have persisted"
+    )]
+    CommitsTooEarly { node: NodeId, current: Term, index: LogIndex, term: Term, held: usize, voters: usize },
     /// See [`super::at_most_once`].
     #[error("§6.8 seq {seq} of session {client} takes effect at {first} and again at {second} (on {node})")]
     TwiceExecuted { node: NodeId, client: u64, seq: u64, first: LogIndex, second: LogIndex },
@@ -84,8 +121,20 @@ pub enum Violation {
     #[error("§6.8 index {index} is {found:?} on {node}, elsewhere {known:?}")]
     EffectsDiffer { node: NodeId, index: LogIndex, found: Effect, known: Effect },
     /// See [`super::same_answer`].
-    #[error("§6.9 seq {seq} of session {client} was answered {known:02x?} by {first} and {found:02x?} by {second}")]
-    AnswersDiffer { client: u64, seq: u64, first: NodeId, known: Vec<u8>, second: NodeId, found: Vec<u8> },
+    #[error(
+        "§6.9 seq {seq} of session {client} was answered {known:02x?} (entry {first_index}) by {first} and {found:02x?} \
+         (entry {second_index}) by {second}"
+    )]
+    AnswersDiffer {
+        client: u64,
+        seq: u64,
+        first: NodeId,
+        first_index: LogIndex,
+        known: Vec<u8>,
+        second: NodeId,
+        second_index: LogIndex,
+        found: Vec<u8>,
+    },
     /// See [`super::same_state`].
     #[error("§6.10 state hash {found:016x} of {node} at {index}, elsewhere {known:016x}")]
     StatesDiffer { node: NodeId, index: LogIndex, found: u64, known: u64 },

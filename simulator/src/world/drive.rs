@@ -14,7 +14,7 @@ use super::addresses::{PEER_PORT, member, peer_address, request_address};
 use super::host::{Host, Running};
 use super::network::Datagram;
 use super::{Event, What, World, mix};
-use crate::checkers;
+use crate::checkers::{self, Checkers};
 use crate::flight::{Party, describe, internal, message};
 
 impl<S: Service> World<S> {
@@ -183,11 +183,11 @@ impl<S: Service> World<S> {
         }
         for output in sends {
             let Output::Peers { to, packet } = output else { continue };
-            if !matches!(internal(packet), "append_ack" | "vote" | "vote_reply") {
+            if !Checkers::cares(internal(packet)) {
                 continue;
             }
             let Some((envelope, message)) = message(packet) else { continue };
-            self.checkers.sent(node, &message)?;
+            self.checkers.sent(node, *to, &envelope, &message)?;
             if let Some(disk) = disk {
                 let to = match to {
                     Destination::Peer(to) => Some(member(to.0)),

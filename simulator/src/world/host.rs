@@ -133,6 +133,7 @@ impl<S: Service> World<S> {
         assert!(self.host(id).running.is_none(), "{id} runs");
         let disk = self.new_disk(id);
         self.host_mut(id).disk = disk;
+        self.checkers.started(NodeId(id), false);
     }
 
     /// An empty disk for a node, if nodes have disks.
@@ -183,7 +184,8 @@ impl<S: Service> World<S> {
         let node = Node::restart(self.now, config, S::classify, stored).expect("what was synced is whole");
         let applier_config = ApplierConfig { sessions: self.config.sessions, ..ApplierConfig::new(NodeId(id)) };
         let applier = Applier::new((self.make_service)(), applier_config);
-        self.checkers.started(NodeId(id));
+        let remembers = self.host(id).disk.is_some();
+        self.checkers.started(NodeId(id), remembers);
         let host = self.host_mut(id);
         host.running = Some(Running { node, applier });
         host.stopped = None;

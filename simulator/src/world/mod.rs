@@ -122,7 +122,7 @@ impl<S: Service> World<S> {
             rules: Vec::new(),
             blocked: BTreeSet::new(),
             next_rule: 0,
-            checkers: Checkers::new(&config.node),
+            checkers: Checkers::new(&config.node, usize::from(config.nodes), S::classify),
             violation: None,
             faults: Faults::default(),
             traffic: Traffic::default(),
