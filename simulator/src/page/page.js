@@ -217,7 +217,9 @@
     let left = AXIS + Math.max(0, (room - total * stretch) / 2);
     visible.forEach((process, place) => {
       const columnWidth = needs[place] * stretch;
-      columns[process.index] = { left, width: columnWidth, x: left + columnWidth / 2 };
+      // Operations stand to the right of their client's line.
+      const beside = process.isNode ? 0 : process.lanes * (operationWidth + 2) + 7;
+      columns[process.index] = { left, width: columnWidth, x: left + Math.max(14, (columnWidth - beside) / 2) };
       left += columnWidth;
     });
     diagramWidth = left + 12;
@@ -327,7 +329,7 @@
       pen.font = `600 13px ${FONT}`;
       pen.fillStyle = look.ink;
       pen.fillText(process.name, x, HEAD / 2 - 1);
-      hits.push({ x: x - column.width / 2, y: 0, w: column.width, h: HEAD, what: 'process', index: process.index, tip: headTip(process) });
+      hits.push({ x: column.left - view.scroll, y: 0, w: column.width, h: HEAD, what: 'process', index: process.index, tip: headTip(process) });
     }
   }
   function headTip(process) {
@@ -912,11 +914,16 @@
     const colour = { killed: look.bad, stopped: look.bad, violation: look.bad, network: look.doubt, disk: look.bad }[moment.kind] || look.soft;
     return element('span', { class: 'mark', style: `color:${colour}` }, MARKS[moment.kind] || '•');
   }
+  // What is in brackets is told smaller.
+  function headline(moment) {
+    const [, text, aside] = /^(.*?)(?: \((.*)\))?$/s.exec(moment.headline);
+    return element('span', { class: 'text' }, text, aside ? element('small', {}, aside) : null);
+  }
   function fillMoments() {
     const rows = run.moments.filter((moment) => !(moment.kind === 'role' && moment.role === 'follower')).map((moment) => element('button', {
       type: 'button', class: `row ${moment.kind === 'violation' ? 'bad' : ''}`, 'data-moment': moment.number,
       onclick: () => { lookAt(moment.at, view.to - view.from, 0.5); select('moment', moment.number); },
-    }, element('time', {}, formatTime(moment.at, 3)), momentMark(moment), element('span', { class: 'text' }, moment.headline)));
+    }, element('time', {}, formatTime(moment.at, 3)), momentMark(moment), headline(moment)));
     if (!rows.length) rows.push(element('p', { class: 'more' }, 'Nothing but datagrams.'));
     byId('moments').replaceChildren(...rows);
   }
@@ -938,7 +945,7 @@
       if (what === 'moment') {
         const moment = run.moments[index];
         return element('button', { type: 'button', class: `row ${moment.kind === 'violation' ? 'bad' : ''}`, onclick: open },
-          element('time', {}, formatTime(at)), momentMark(moment), element('span', { class: 'text' }, moment.headline));
+          element('time', {}, formatTime(at)), momentMark(moment), headline(moment));
       }
       const fate = D.fate[index] === DELIVERED ? '' : ` (${run.fates[D.fate[index]]})`;
       return element('button', { type: 'button', class: 'row', 'aria-current': isSelected(what, index), onclick: open },
@@ -1044,8 +1051,8 @@
   const SPAN_MIN = 200;
   function setView(from, to) {
     const span = Math.min(Math.max(to - from, SPAN_MIN), END * 1.2);
-    const slack = span * 0.5;
-    const first = Math.max(-slack, Math.min(from, END + slack - span));
+    const middle = (from + to) / 2;
+    const first = Math.max(-span * 0.5, Math.min(middle - span / 2, END - span * 0.5));
     view.from = first;
     view.to = first + span;
     redraw();
@@ -1054,7 +1061,7 @@
     setView(time - span * share, time + span * (1 - share));
   }
   function zoom(factor, time = (view.from + view.to) / 2) {
-    setView(time - (time - view.from) * factor, time + (view.to - time) * factor);
+    if ((view.to - view.from) * factor > END * 1.1) setView(-END * 0.02, END * 1.03); else setView(time - (time - view.from) * factor, time + (view.to - time) * factor);
   }
   const pan = (share) => setView(view.from + (view.to - view.from) * share, view.to + (view.to - view.from) * share);
 
@@ -1148,7 +1155,6 @@
   canvas.addEventListener('pointerdown', (event) => {
     if (event.button !== 0) return;
     const [x, y] = place(event);
-    canvas.setPointerCapture(event.pointerId);
     drag = { x, y, from: view.from, to: view.to, scroll: view.scroll, moved: false, onMap: x > width - MAP && y > HEAD };
     if (drag.onMap) lookAt(((y - HEAD) / (height - HEAD)) * END, view.to - view.from, 0.5);
   });
@@ -1157,8 +1163,9 @@
     if (drag && drag.onMap) {
       lookAt(((y - HEAD) / (height - HEAD)) * END, view.to - view.from, 0.5);
     } else if (drag) {
-      if (Math.hypot(x - drag.x, y - drag.y) > 4) drag.moved = true;
-      if (!drag.moved) return;
+      if (!drag.moved && Math.hypot(x - drag.x, y - drag.y) <= 4) return;
+      if (!drag.moved) canvas.setPointerCapture(event.pointerId);
+      drag.moved = true;
       canvas.classList.add('grabbing');
       view.scroll = drag.scroll - (x - drag.x);
       const moved = ((y - drag.y) / (height - HEAD)) * (drag.to - drag.from);
@@ -1331,11 +1338,15 @@
     run, wanted, view, setView, zoom, select, goToFocus,
     get drawn() { draw(); return drawn; },
     filter(changes) { Object.assign(wanted, changes); applyFilters(); fillFilters(); draw(); return drawn; },
-    // The colour in a process's column at a time, as [red, green, blue].
-    colourAt(process, time) {
+    // Where on the canvas a process's bar is at a time.
+    placeOf(process, time) {
       draw();
-      const column = columns[run.processes.indexOf(process)];
-      return Array.from(pen.getImageData(Math.round((column.x - view.scroll - LANE + 2) * ratio), Math.round(yOf(time) * ratio), 1, 1).data.slice(0, 3));
+      return { x: columns[run.processes.indexOf(process)].x - view.scroll - LANE + 2, y: yOf(time) };
+    },
+    // The colour there, as [red, green, blue].
+    colourAt(process, time) {
+      const { x, y } = this.placeOf(process, time);
+      return Array.from(pen.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data.slice(0, 3));
     },
   };
 })();
