@@ -115,9 +115,10 @@ pub struct AdminRequest {
 pub enum StopReason {
     /// A peer remembers another process under this identity.
     #[error(
-        "node {by} has already talked to another process that was {me:?}; a node that keeps its log in memory has \
-         forgotten its vote and its acknowledgements when it restarts, so the same identity must not come back \
-         (protocol.md §7.5). Start a new cluster, or wait for the release in which a node can rejoin"
+        "node {by} has already talked to another process that was {me:?}; a node that kept its log in memory, or has lost \
+         its data directory, has forgotten its vote and its acknowledgements, so the same identity must not come back \
+         (protocol.md §7.5). Give it its data directory again if there is one; otherwise start a new cluster, or wait for \
+         the release in which a node can rejoin"
     )]
     AnotherLife {
         /// Who refused.
@@ -215,7 +216,7 @@ impl Node {
             held: HeldAppends::new(config.limits.held),
             following: Following::new(config.timing.applied_report),
             leading: None,
-            lives: BTreeMap::new(),
+            lives: stored.lives.into_iter().collect(),
             dispatched: 0,
             applied: 0,
             restored,

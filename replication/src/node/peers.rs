@@ -123,7 +123,10 @@ impl Node {
             self.refuse(sender.node(), message, Refused { reason: Refusal::OtherIncarnation, life: envelope.life });
             return false;
         }
-        let life = *self.lives.entry(sender).or_insert(envelope.life);
+        let life = *self.lives.entry(sender).or_insert_with(|| {
+            self.persistence.heard_first(sender, envelope.life);
+            envelope.life
+        });
         if life != envelope.life {
             self.counters.peer_messages_other_life += 1;
             self.refuse(sender.node(), message, Refused { reason: Refusal::AnotherLife, life: envelope.life });

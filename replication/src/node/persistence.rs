@@ -14,7 +14,7 @@ use r2p2::Instant;
 use super::{Node, Output};
 use crate::config::NodeConfig;
 use crate::entry::{Entry, EntryKind};
-use crate::id::{LogIndex, NodeId, Term};
+use crate::id::{LogIndex, MemberId, NodeId, Term};
 use crate::log::{Log, LogRecord};
 use crate::message::Message;
 use crate::plain::PlainMemory;
@@ -31,6 +31,8 @@ pub(super) struct Persistence {
     number: u64,
     /// First index whose record has changed since.
     changed: Option<LogIndex>,
+    /// Members heard for the first time since, and which process they are.
+    lives: Vec<(MemberId, u64)>,
     /// Term and vote as they are, and the batch that has them: the next one, if they have changed since the last.
     hard_state: HardState,
     hard_state_in: u64,
@@ -67,6 +69,7 @@ impl Persistence {
             durable,
             number: 0,
             changed: None,
+            lives: Vec::new(),
             hard_state,
             hard_state_in: 0,
             safe: 0,
@@ -84,6 +87,13 @@ impl Persistence {
     pub(super) fn changed_from(&mut self, index: LogIndex) {
         if self.durable {
             self.changed = Some(self.changed.map_or(index, |changed| changed.min(index)));
+        }
+    }
+
+    /// A member was heard for the first time.
+    pub(super) fn heard_first(&mut self, member: MemberId, life: u64) {
+        if self.durable {
+            self.lives.push((member, life));
         }
     }
 
@@ -133,7 +143,8 @@ impl Node {
         let number = persistence.number + 1;
         let hard_state = (persistence.hard_state_in == number).then_some(persistence.hard_state);
         let changed = persistence.changed.take();
-        if hard_state.is_none() && changed.is_none() {
+        let lives = std::mem::take(&mut persistence.lives);
+        if hard_state.is_none() && changed.is_none() && lives.is_empty() {
             return;
         }
         persistence.number = number;
@@ -146,7 +157,7 @@ impl Node {
             persistence.in_flight.push_back(Written { number, first, last, term });
         }
         self.counters.batches_persisted += 1;
-        self.outputs.push_back(Output::Persist(Persist { number, hard_state, first, records }));
+        self.outputs.push_back(Output::Persist(Persist { number, hard_state, lives, first, records }));
     }
 
     pub(super) fn take_persisted(&mut self, now: Instant, number: u64) {

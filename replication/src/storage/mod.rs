@@ -49,6 +49,8 @@ pub struct Persist {
     pub number: u64,
     /// Term and vote, if they have changed.
     pub hard_state: Option<HardState>,
+    /// Which process each of these members was when it was first heard (§7.5).
+    pub lives: Vec<(MemberId, u64)>,
     /// Index of the first record. What is kept from there on is replaced.
     pub first: LogIndex,
     /// Records, in order; without any, the log stays as it is.
@@ -60,6 +62,8 @@ pub struct Persist {
 pub struct Stored {
     /// Term and vote.
     pub hard_state: HardState,
+    /// Which process each member was when it was first heard.
+    pub lives: Vec<(MemberId, u64)>,
     /// The log from index 1 on.
     pub records: Vec<StoredRecord>,
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hovercraft::storage::{HardState, Persist, Storage, StorageError, Stored, StoredRecord};
-use hovercraft::{LogIndex, Term};
+use hovercraft::{LogIndex, MemberId, Term};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -55,6 +55,7 @@ pub(super) struct Disk {
 #[derive(Debug)]
 enum Part {
     HardState(HardState),
+    Lives(Vec<(MemberId, u64)>),
     Record(LogIndex, StoredRecord),
 }
 
@@ -132,6 +133,7 @@ impl Disk {
         for part in self.written.drain(..) {
             match part {
                 Part::HardState(hard_state) => self.synced.put_hard_state(hard_state),
+                Part::Lives(lives) => self.synced.lives.extend(lives),
                 Part::Record(index, record) => self.synced.put_record(index, record),
             }
         }
@@ -149,10 +151,11 @@ impl Disk {
 impl Storage for Disk {
     fn write(&mut self, batch: &Persist) -> Result<(), StorageError> {
         let hard_state = batch.hard_state.map(Part::HardState).into_iter();
+        let lives = (!batch.lives.is_empty()).then(|| Part::Lives(batch.lives.clone())).into_iter();
         let records = batch.records.iter().zip(batch.first..).map(|(record, at)| Part::Record(at, record.clone()));
         let works = self.works();
         let parts = if works.is_ok() { usize::MAX } else { 1 };
-        self.written.extend(hard_state.chain(records).take(parts));
+        self.written.extend(hard_state.chain(lives).chain(records).take(parts));
         works
     }
 
@@ -179,7 +182,13 @@ mod tests {
 
     fn batch(number: u64, first: LogIndex, terms: &[Term]) -> Persist {
         let hard_state = Some(HardState { term: number, vote: None });
-        Persist { number, hard_state, first, records: terms.iter().map(|term| record(*term)).collect() }
+        Persist {
+            number,
+            hard_state,
+            lives: Vec::new(),
+            first,
+            records: terms.iter().map(|term| record(*term)).collect(),
+        }
     }
 
     fn disk(life: u64) -> Disk {
