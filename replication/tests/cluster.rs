@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hovercraft::client::{self, Client, ClientOptions, Kind, Outcome, PipelinedClient, StatusError};
-use hovercraft::cluster::{ClusterConfig, FanOut, LocalPorts, Threads};
-use hovercraft::node::StatusReport;
+use hovercraft::cluster::{ClusterConfig, Durability, FanOut, LocalPorts, Threads};
+use hovercraft::node::{StatusReport, StopReason};
 use hovercraft::runtime::{self, LifeError, NodeError, RunningNode, StartError};
 use hovercraft::{Class, Context, Mode, NodeId, Reply, Service};
 use r2p2::udp::Clock;
@@ -53,6 +53,76 @@ fn mode_raft_survives_its_leader() {
         config.fan_out = FanOut::Unicast;
     });
     cluster.writes_and_reads_survive_the_leader();
+}
+
+#[test]
+fn durable_nodes_go_on_from_disk() {
+    for (durability, threads) in [(Durability::Sync, Threads::One), (Durability::Os, Threads::Two)] {
+        let mut cluster = Cluster::start(3, |config| {
+            config.fan_out = FanOut::Unicast;
+            config.threads = threads;
+            config.durability = durability;
+            config.data_dir.clone_from(&config.runtime_dir);
+        });
+        let mut client = cluster.client();
+        let mut expected = 0;
+        for _ in 0..3 {
+            for node in 0..3 {
+                for _ in 0..10 {
+                    expected += 1;
+                    assert_eq!(number(client.write("add a 1")), expected);
+                }
+                cluster.stop(node);
+                cluster.restart(node);
+            }
+            for node in 0..3 {
+                cluster.stop(node);
+            }
+            for node in 0..3 {
+                cluster.restart(node);
+            }
+        }
+        assert_eq!(number(client.read("get a")), expected);
+        cluster.converge();
+        assert_eq!(cluster.status(0).durability, durability.name());
+    }
+}
+
+/// §7.5: whoever comes back without its data has forgotten its vote, and its peers remember who it was.
+#[test]
+fn a_node_whose_data_is_gone_is_refused_even_after_its_peers_restarted() {
+    let mut cluster = Cluster::start(3, |config| {
+        config.fan_out = FanOut::Unicast;
+        config.durability = Durability::Os;
+        config.data_dir.clone_from(&config.runtime_dir);
+    });
+    let mut client = cluster.client();
+    assert_eq!(number(client.write("add a 1")), 1);
+    cluster.converge();
+    for node in 0..3 {
+        cluster.stop(node);
+    }
+    fs::remove_dir_all(cluster.config.node_dir(NodeId(1)).unwrap()).unwrap();
+    for node in 0..3 {
+        cluster.restart(node);
+    }
+    let refused = cluster.nodes[0].take().unwrap().wait().unwrap_err();
+    assert!(matches!(refused, NodeError::Stopped(StopReason::AnotherLife { .. })), "{refused}");
+    assert_eq!(number(client.write("add a 1")), 2);
+}
+
+#[test]
+fn another_nodes_data_is_refused() {
+    let mut cluster = Cluster::start(1, |config| {
+        config.durability = Durability::Sync;
+        config.data_dir.clone_from(&config.runtime_dir);
+    });
+    let again = runtime::start(&cluster.config, NodeId(1), "ledger", Ledger::default()).unwrap_err();
+    assert!(matches!(again, StartError::PortInUse { .. }), "{again}");
+    cluster.stop(0);
+    cluster.config.group = 2;
+    let error = runtime::start(&cluster.config, NodeId(1), "ledger", Ledger::default()).unwrap_err();
+    assert!(matches!(error, StartError::Storage(_)) && error.to_string().contains("data_dir"), "{error}");
 }
 
 #[test]
@@ -447,6 +517,11 @@ impl Cluster {
             assert_eq!(number(client.read("get a")), expected);
         }
         self.converge();
+    }
+
+    fn restart(&mut self, node: usize) {
+        let id = NodeId(self.config.nodes[node].id);
+        self.nodes[node] = Some(runtime::start(&self.config, id, "ledger", Ledger::default()).unwrap());
     }
 
     fn options(&self) -> ClientOptions {

@@ -14,6 +14,7 @@ pub(super) fn check(table: &Table) -> Result<(), ConfigError> {
 fn complete() -> Table {
     let config = ClusterConfig {
         runtime_dir: Some("somewhere".into()),
+        data_dir: Some("somewhere".into()),
         seed: Some(1),
         limits: LimitsSection { packet_max: Some(1), ..LimitsSection::default() },
         ..ClusterConfig::default()

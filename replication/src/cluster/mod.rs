@@ -67,6 +67,9 @@ pub struct ClusterConfig {
     pub runtime_dir: Option<PathBuf>,
     /// What an acknowledged write has survived.
     pub durability: Durability,
+    /// Where nodes keep their data, each in a directory of its own, unless they keep it in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
     /// How many threads a node has.
     pub threads: Threads,
     /// For how many microseconds a thread without work looks for more before it blocks. Adapts downwards by itself.
@@ -112,6 +115,10 @@ pub enum Durability {
     /// same identity.
     #[default]
     Memory,
+    /// A majority has handed it to the operating system: it survives that all processes die, not that machines do.
+    Os,
+    /// A majority has it on disk, and the disk says that it is safe: it survives that all machines lose power at once.
+    Sync,
 }
 
 impl Durability {
@@ -119,6 +126,8 @@ impl Durability {
     pub fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::Os => "os",
+            Self::Sync => "sync",
         }
     }
 }
@@ -199,6 +208,7 @@ impl ClusterConfig {
             insecure: false,
             runtime_dir: None,
             durability: Durability::default(),
+            data_dir: None,
             threads: Threads::default(),
             spin_us: 20,
             replier_choice: ReplierChoice::default(),
@@ -262,7 +272,17 @@ impl ClusterConfig {
         })
     }
 
-    /// What the core of a node needs to know. `life` is drawn at random for each process.
+    /// Where a node keeps its data: `node-<id>` in `data_dir`.
+    ///
+    /// # Errors
+    /// If there is no `data_dir`.
+    pub fn node_dir(&self, node: NodeId) -> Result<PathBuf, ConfigError> {
+        let data_dir = self.data_dir.as_ref().ok_or(ConfigError::NoDataDir(self.durability.name()))?;
+        Ok(data_dir.join(format!("node-{}", node.0)))
+    }
+
+    /// What the core of a node needs to know. `life` is drawn at random for each process, or for each storage if it has
+    /// one.
     ///
     /// # Errors
     /// If there is no such node.
@@ -273,6 +293,7 @@ impl ClusterConfig {
             group: GroupId(self.group),
             life,
             mode: self.mode,
+            durable: self.durability != Durability::Memory,
             seed: self.seed.map_or(life, |seed| seed ^ me.raft()),
             timing: self.timing.timing(),
             limits: self.limits.limits(self.packet_max()),

@@ -83,7 +83,9 @@ fn a_wrong_value_is_shown_with_its_line() {
     says("[limits]\nrequest_max = \"much\"", "line 2");
     says("request_group = \"localhost:1\"", "line 1");
     says("group = ", "line 1");
-    says("durability = \"sync\"", "memory");
+    says("durability = \"disk\"", "memory");
+    says("durability = \"sync\"", "data_dir");
+    says("mode = \"unreplicated\"\ndurability = \"os\"\ndata_dir = \"x\"", "no log");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use multicast::GroupError;
 
-use super::{ClusterConfig, FanOut};
+use super::{ClusterConfig, Durability, FanOut};
 use crate::config::{Mode, Timing};
 use crate::id::NodeId;
 use crate::session::REPLY_COST;
@@ -53,6 +53,15 @@ pub enum ConfigError {
         /// All keys of that section.
         known: String,
     },
+    /// Nowhere to keep data.
+    #[error(
+        "durability = \"{0}\" needs a place: set `data_dir` to a directory on a disk that stays, or choose durability = \
+         \"memory\""
+    )]
+    NoDataDir(&'static str),
+    /// The unreplicated mode has no log to keep.
+    #[error("mode = \"unreplicated\" has no log, so nothing can be kept; set durability = \"memory\"")]
+    UnreplicatedDurable,
     /// Too many nodes, or none.
     #[error("`nodes` lists {0} nodes, but a group has 1 to {NODES_MAX}; three survive one failure, five survive two")]
     NodeCount(usize),
@@ -158,6 +167,7 @@ impl ClusterConfig {
     /// # Errors
     /// The first thing that is wrong, and what to do about it.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_durability()?;
         self.validate_nodes()?;
         self.validate_addresses()?;
         self.validate_exposure()?;
@@ -204,6 +214,19 @@ impl ClusterConfig {
 
     pub(crate) fn no_such_node(&self, node: NodeId) -> ConfigError {
         ConfigError::NoSuchNode { node: node.0, known: self.nodes.iter().map(|entry| entry.id).collect() }
+    }
+
+    fn validate_durability(&self) -> Result<(), ConfigError> {
+        if self.durability == Durability::Memory {
+            return Ok(());
+        }
+        if self.mode == Mode::Unreplicated {
+            return Err(ConfigError::UnreplicatedDurable);
+        }
+        if self.data_dir.is_none() {
+            return Err(ConfigError::NoDataDir(self.durability.name()));
+        }
+        Ok(())
     }
 
     fn validate_nodes(&self) -> Result<(), ConfigError> {

@@ -13,6 +13,7 @@ use r2p2::server::Via;
 use r2p2::udp::Clock;
 
 use super::NodeError;
+use super::disk::Disk;
 use super::execution::{Execution, Report};
 use super::sockets::{GROUP_REQUESTS, PEER_GROUP, PEERS, REQUESTS, Wires};
 use crate::cluster::{ClusterConfig, FanOut, NodeEntry};
@@ -60,6 +61,8 @@ pub(super) struct Driver<E> {
     node: Node,
     wires: Wires,
     execution: E,
+    /// Of a durable node.
+    disk: Option<Disk>,
     about: About,
     stop: Arc<AtomicBool>,
     clock: Clock,
@@ -87,12 +90,20 @@ struct Counters {
 }
 
 impl<E: Execution> Driver<E> {
-    pub(super) fn new(node: Node, wires: Wires, execution: E, about: About, stop: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        node: Node,
+        wires: Wires,
+        execution: E,
+        disk: Option<Disk>,
+        about: About,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             clock: wires.clock(),
             node,
             wires,
             execution,
+            disk,
             about,
             stop,
             timeout: Instant::ZERO,
@@ -113,7 +124,8 @@ impl<E: Execution> Driver<E> {
         if let Err(error) = &result {
             tracing::error!(node = %self.node.me().node(), %error, "node stops");
         }
-        result.and(self.execution.finish())
+        let written = self.disk.as_mut().map_or(Ok(()), Disk::finish);
+        result.and(written).and(self.execution.finish())
     }
 
     fn turns(&mut self) -> Result<(), NodeError> {
@@ -126,6 +138,7 @@ impl<E: Execution> Driver<E> {
                 self.node.handle_timeout(now);
             }
             self.node.handle_applied(now, self.execution.applied());
+            self.take_persisted(now);
             self.settle(now)?;
 
             self.execution.advance(&mut self.answers)?;
@@ -194,13 +207,25 @@ impl<E: Execution> Driver<E> {
                 Output::Client { to, packet } => self.answers.push(REQUESTS, to, packet),
                 Output::Apply(work) => self.execution.push(work),
                 Output::Admin(request) => self.take_admin(now, request),
-                Output::Persist(_) => unreachable!("the configuration has no durable policy yet"),
+                Output::Persist(batch) => {
+                    if let Some(disk) = &mut self.disk {
+                        disk.push(batch);
+                    }
+                }
                 Output::Stop(reason) => return Err(reason.into()),
                 Output::Timeout(at, _) => {
                     self.timeout = at;
                     return self.transmit();
                 }
             }
+        }
+    }
+
+    fn take_persisted(&mut self, now: Instant) {
+        match self.disk.as_mut().map_or(Ok(None), Disk::progress) {
+            Ok(Some(number)) => self.node.handle_persisted(now, number),
+            Ok(None) => {}
+            Err(error) => self.node.handle_storage_error(error),
         }
     }
 
@@ -266,7 +291,8 @@ impl<E: Execution> Driver<E> {
         ];
         let own = own.map(|(name, value)| (format!("runtime.{name}"), value));
         let all = self.last_report.counters.iter().cloned().chain(self.wires.counters());
-        let all = all.chain(own).chain(self.execution.counters());
+        let disk = self.disk.iter().flat_map(Disk::counters).map(|(name, value)| (name.to_owned(), value));
+        let all = all.chain(own).chain(self.execution.counters()).chain(disk);
         status.counters.extend(all.map(|(name, value)| CounterValue { name, value }));
         status
     }

@@ -29,8 +29,10 @@
 //!
 //! # What it leaves behind
 //! A node with memory durability leaves a small file in [`ClusterConfig::runtime_dir`] that says that this identity has
-//! lived, and refuses to start if it finds it there (protocol.md §7.5). Nothing else.
+//! lived, and refuses to start if it finds it there (protocol.md §7.5). Any other node leaves its data, in
+//! [`ClusterConfig::node_dir`], and goes on from there. A third thread writes it ([`crate::storage`]).
 
+mod disk;
 mod driver;
 mod execution;
 mod inline;
@@ -53,9 +55,11 @@ pub use life::LifeError;
 use crate::applier::{Applier, ApplyPanic};
 use crate::cluster::{ClusterConfig, ConfigError, Durability, Threads};
 use crate::entropy;
-use crate::id::NodeId;
+use crate::id::{GroupId, NodeId};
 use crate::node::{Node, StopReason};
 use crate::service::Service;
+use crate::storage::{Safety, SledStorage, Storage, StorageError, Stored};
+use disk::Disk;
 use driver::{About, Driver};
 use inline::Inline;
 use threaded::Threaded;
@@ -76,23 +80,34 @@ pub fn start<S: Service>(
 ) -> Result<RunningNode, StartError> {
     config.validate()?;
     let entry = *config.entry(node).ok_or_else(|| config.no_such_node(node))?;
-    let life = entropy::draw();
-    let node_config = config.node_config(node, life)?;
     let clock = Clock::new();
     let wires = sockets::open(config, &entry, clock)?;
-    match config.durability {
+    let group = GroupId(config.group);
+    let (life, stored, storage) = match config.durability {
         // As late as possible: what did not start has not lived.
         Durability::Memory => {
-            let guessable = config.runtime_dir.is_none();
-            life::mark(&config.runtime_dir(), guessable, node_config.group, entry.member(), life)?;
+            let life = entropy::draw();
+            life::mark(&config.runtime_dir(), config.runtime_dir.is_none(), group, entry.member(), life)?;
+            (life, Stored::default(), None)
         }
-    }
+        Durability::Os | Durability::Sync => {
+            let safety = if config.durability == Durability::Sync { Safety::Synced } else { Safety::Written };
+            let path = config.node_dir(node)?;
+            let mut storage = SledStorage::open(&path, group, entry.member(), safety)?;
+            let stored = storage.load()?;
+            tracing::info!(%node, path = %path.display(), entries = stored.records.len(), "storage read");
+            (storage.life(), stored, Some(storage))
+        }
+    };
+    let node_config = config.node_config(node, life)?;
 
     let applier = Applier::new(service, config.applier_config(node));
     let waker = wires.waker();
     let stop = Arc::new(AtomicBool::new(false));
     let about = About::new(config, &entry, name);
-    let core = Node::new(clock.now(), node_config, S::classify);
+    let core = Node::restart(clock.now(), node_config, S::classify, stored)?;
+    let disk =
+        storage.map(|storage| Disk::spawn(storage, wires.waker(), node)).transpose().map_err(StartError::Thread)?;
     let run_apart = match config.threads {
         Threads::Auto => thread::available_parallelism().is_ok_and(|cores| cores.get() >= 4),
         Threads::One => false,
@@ -103,11 +118,11 @@ pub fn start<S: Service>(
     let thread = if run_apart {
         let answers = wires.answers(config, &entry);
         let execution = Threaded::spawn(applier, answers, clock, wires.waker(), node).map_err(StartError::Thread)?;
-        let driver = Driver::new(core, wires, execution, about, asked);
+        let driver = Driver::new(core, wires, execution, disk, about, asked);
         thread::Builder::new().name(thread_name).spawn(move || driver.run())
     } else {
         let execution = Inline::new(applier, clock);
-        let driver = Driver::new(core, wires, execution, about, asked);
+        let driver = Driver::new(core, wires, execution, disk, about, asked);
         thread::Builder::new().name(thread_name).spawn(move || driver.run())
     };
     let thread = thread.map_err(StartError::Thread)?;
@@ -246,6 +261,9 @@ pub enum StartError {
     /// It has lived before, or cannot leave a mark.
     #[error(transparent)]
     Life(#[from] LifeError),
+    /// Its data cannot be used.
+    #[error("the node's data: {0}")]
+    Storage(#[from] StorageError),
     /// No thread.
     #[error("the system does not let us start a thread: {0}; check the limit on processes (`ulimit -u`)")]
     Thread(#[source] io::Error),

@@ -14,12 +14,15 @@
 //! is a *prefix* of the parts of the batches, in the order hard state, then records one by one. A store that cannot
 //! keep that order must make its batches atomic.
 
+mod codec;
 mod error;
+mod sled;
 
 use bytes::Bytes;
 
 use crate::id::{LogIndex, MemberId, Term};
 
+pub use self::sled::{Safety, SledStorage};
 pub use error::StorageError;
 
 /// Term and vote: what Raft must not forget, changed together.

@@ -1,0 +1,429 @@
+//! A store on disk, in a `sled` database (protocol.md §7.5).
+//!
+//! The database holds a journal: batches in the order in which they were written, each as a few values of at most
+//! [`PART_MAX`] bytes under (number, part), because one record per batch costs sled a fraction of one per entry, and
+//! because sled copies neighbouring values about. Reading the journal again replays it; what was replaced is read and
+//! replaced again. One more value says whose it is.
+//!
+//! sled 0.34 ends a flush with `sync_file_range`, which neither empties the disk's cache nor makes the file's length
+//! safe, and does not sync at all the files into which it puts what it finds too large for its log. So
+//! [`Storage::sync`] with the `sync` policy syncs these itself, after sled has written them.
+//!
+//! A batch of which parts are missing is one that was being written when the machine died, if it is the last: nobody has
+//! been told that it is safe. Anywhere else, or with a wrong checksum, it is damage.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::{BufMut, Bytes};
+use sled::{Config, Db};
+
+use super::{Persist, Storage, StorageError, Stored, codec};
+use crate::entropy;
+use crate::id::{GroupId, MemberId};
+
+/// Longest value.
+const PART_MAX: usize = 8 << 10;
+
+/// What sled may cache. The journal is read once and written once.
+const CACHE_BYTES: u64 = 8 << 20;
+
+const IDENTITY_KEY: &[u8] = b"identity";
+/// Keys of the journal begin with it.
+const JOURNAL: u8 = b'j';
+/// sled's log, within its directory, and the directory of what it finds too large for that.
+const LOG_FILE: &str = "db";
+const BLOBS: &str = "blobs";
+
+/// How safe a synced batch is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Safety {
+    /// The system has it: it survives the process, and the machine's death only by luck.
+    Written,
+    /// The disk says that it is safe.
+    Synced,
+}
+
+/// A store in a directory. See the module.
+#[derive(Debug)]
+pub struct SledStorage {
+    db: Db,
+    path: PathBuf,
+    safety: Safety,
+    life: u64,
+    /// Number of the next batch in the journal. Not the core's number, which begins anew with each process.
+    next: u64,
+    log: File,
+    /// Files beside the log that are synced; sled writes each once.
+    blobs: BTreeSet<OsString>,
+}
+
+impl SledStorage {
+    /// Opens the store in `path`, or makes one.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    pub fn open(path: &Path, group: GroupId, member: MemberId, safety: Safety) -> Result<Self, StorageError> {
+        let is_there = path.join(LOG_FILE).exists();
+        if !is_there && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(StorageError::NotAStore(path.to_owned()));
+        }
+        fs::create_dir_all(path).map_err(|error| io_error(&error))?;
+        let config = Config::new().path(path).flush_every_ms(None).cache_capacity(CACHE_BYTES);
+        let db = config.open().map_err(|error| open_error(path, error))?;
+        let log = File::open(path.join(LOG_FILE)).map_err(|error| io_error(&error))?;
+        let mut store = Self { db, path: path.to_owned(), safety, life: 0, next: 0, log, blobs: BTreeSet::new() };
+        match store.db.get(IDENTITY_KEY).map_err(sled_error)? {
+            Some(identity) => store.check_identity(&identity, group, member)?,
+            None if store.db.is_empty() => store.make_identity(group, member)?,
+            None => return Err(StorageError::Damaged("the identity is missing".to_owned())),
+        }
+        Ok(store)
+    }
+
+    /// Which storage this is: drawn once, when it was made (protocol.md §7.5).
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    fn make_identity(&mut self, group: GroupId, member: MemberId) -> Result<(), StorageError> {
+        self.life = entropy::draw();
+        let mut identity = Vec::new();
+        identity.put_u16(codec::VERSION);
+        identity.put_u32(group.0);
+        identity.put_u64(member.raft());
+        identity.put_u64(self.life);
+        let sum = codec::checksum(&identity);
+        identity.put_u64(sum);
+        self.db.insert(IDENTITY_KEY, identity).map_err(sled_error)?;
+        self.sync()?;
+        // The directory's entries, and its own in its parent.
+        for directory in [Some(&*self.path), self.path.parent()].into_iter().flatten() {
+            let synced = File::open(directory).and_then(|directory| directory.sync_all());
+            synced.map_err(|error| io_error(&error))?;
+        }
+        Ok(())
+    }
+
+    fn check_identity(&mut self, found: &[u8], group: GroupId, member: MemberId) -> Result<(), StorageError> {
+        let damaged = || StorageError::Damaged("the identity is not what was written".to_owned());
+        let found: &[u8; 30] = found.try_into().map_err(|_| damaged())?;
+        let u64_at = |at: usize| found[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        if codec::checksum(&found[..22]) != u64_at(22) {
+            return Err(damaged());
+        }
+        let version = u16::from_be_bytes([found[0], found[1]]);
+        if version != codec::VERSION {
+            return Err(StorageError::Version { found: version, known: codec::VERSION });
+        }
+        let found_group = u32::from_be_bytes([found[2], found[3], found[4], found[5]]);
+        let found_member = MemberId::from_raft(u64_at(6));
+        self.life = u64_at(14);
+        if found_group == group.0 && found_member == member {
+            return Ok(());
+        }
+        Err(StorageError::Foreign {
+            path: self.path.clone(),
+            found: found_member,
+            found_group,
+            expected: member,
+            expected_group: group.0,
+        })
+    }
+
+    fn sync_blobs(&mut self) -> io::Result<()> {
+        let directory = self.path.join(BLOBS);
+        let mut there = BTreeSet::new();
+        let mut is_new = false;
+        for entry in fs::read_dir(&directory)? {
+            let name = entry?.file_name();
+            if !self.blobs.contains(&name) {
+                // It may be gone already: then the log says so.
+                match File::open(directory.join(&name)).and_then(|blob| blob.sync_all()) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => is_new = true,
+                }
+            }
+            there.insert(name);
+        }
+        self.blobs = there;
+        if is_new { File::open(directory)?.sync_all() } else { Ok(()) }
+    }
+
+    /// The batches of the journal, in order. The last one, if parts of it are missing, is removed.
+    fn batches(&mut self) -> Result<Vec<Persist>, StorageError> {
+        let mut batches: Vec<Persist> = Vec::new();
+        let mut parts: Vec<(Key, Vec<u8>)> = Vec::new();
+        for item in self.db.scan_prefix([JOURNAL]) {
+            let (key, value) = item.map_err(sled_error)?;
+            let key = Key::parse(&key).ok_or_else(|| StorageError::Damaged(format!("the key {key:02x?}")))?;
+            if parts.first().is_some_and(|(before, _)| before.number != key.number) {
+                batches.push(join(&parts)?);
+                parts.clear();
+            }
+            parts.push((key, value.to_vec()));
+        }
+        if let Some((first, _)) = parts.first() {
+            self.next = first.number;
+            if parts.len() == usize::from(first.parts) {
+                batches.push(join(&parts)?);
+                self.next += 1;
+            } else {
+                tracing::warn!(first.number, "the last batch was not written completely; nobody relied on it");
+                for (key, _) in &parts {
+                    self.db.remove(key.emit()).map_err(sled_error)?;
+                }
+            }
+        }
+        let consecutive = batches.iter().zip(0..).find(|(batch, number)| batch.number != *number);
+        match consecutive {
+            Some((_, missing)) => Err(StorageError::Damaged(format!("batch {missing} is missing"))),
+            None => Ok(batches),
+        }
+    }
+}
+
+impl Storage for SledStorage {
+    fn write(&mut self, batch: &Persist) -> Result<(), StorageError> {
+        let bytes = codec::encode(batch);
+        let parts = bytes.len().div_ceil(PART_MAX);
+        let number = self.next;
+        let parts_u16 = u16::try_from(parts).map_err(|_| {
+            StorageError::Io(format!("a batch of {} bytes is longer than this store can keep", bytes.len()))
+        })?;
+        let mut together = sled::Batch::default();
+        for (part, value) in (0..).zip(bytes.chunks(PART_MAX)) {
+            together.insert(&Key { number, part, parts: parts_u16 }.emit(), value);
+        }
+        self.db.apply_batch(together).map_err(sled_error)?;
+        self.next += 1;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.db.flush().map_err(sled_error)?;
+        match self.safety {
+            Safety::Written => Ok(()),
+            Safety::Synced => self.sync_blobs().and_then(|()| self.log.sync_data()).map_err(|error| io_error(&error)),
+        }
+    }
+
+    fn load(&mut self) -> Result<Stored, StorageError> {
+        let mut stored = Stored::default();
+        for Persist { number, hard_state, lives, first, records } in self.batches()? {
+            stored.hard_state = hard_state.unwrap_or(stored.hard_state);
+            stored.lives.extend(lives);
+            for (record, index) in records.into_iter().zip(first..) {
+                if index > stored.records.len() as u64 + 1 {
+                    return Err(StorageError::Damaged(format!("entries before {index} are missing in batch {number}")));
+                }
+                stored.put_record(index, record);
+            }
+        }
+        Ok(stored)
+    }
+}
+
+/// Where a part of a batch is kept. Keys sort like what they say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Key {
+    number: u64,
+    part: u16,
+    /// How many parts there are.
+    parts: u16,
+}
+
+impl Key {
+    const LEN: usize = 1 + 8 + 2 + 2;
+
+    fn emit(self) -> [u8; Self::LEN] {
+        let mut bytes = [JOURNAL; Self::LEN];
+        bytes[1..9].copy_from_slice(&self.number.to_be_bytes());
+        bytes[9..11].copy_from_slice(&self.part.to_be_bytes());
+        bytes[11..13].copy_from_slice(&self.parts.to_be_bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
+        let number = bytes[1..9].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let u16_at = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        Some(Self { number, part: u16_at(9), parts: u16_at(11) })
+    }
+}
+
+/// The batch that these parts are.
+fn join(parts: &[(Key, Vec<u8>)]) -> Result<Persist, StorageError> {
+    let number = parts.first().map_or(0, |(key, _)| key.number);
+    let complete =
+        parts.iter().zip(0..).all(|((key, _), part)| key.part == part && usize::from(key.parts) == parts.len());
+    if !complete {
+        return Err(StorageError::Damaged(format!("parts of batch {number} are missing")));
+    }
+    let bytes: Vec<u8> = parts.iter().flat_map(|(_, bytes)| bytes).copied().collect();
+    codec::decode(number, &Bytes::from(bytes))
+}
+
+fn io_error(error: &io::Error) -> StorageError {
+    if error.kind() == io::ErrorKind::StorageFull {
+        StorageError::Full(error.to_string())
+    } else {
+        StorageError::Io(error.to_string())
+    }
+}
+
+fn sled_error(error: sled::Error) -> StorageError {
+    match error {
+        sled::Error::Io(error) => io_error(&error),
+        error @ sled::Error::Corruption { .. } => StorageError::Damaged(error.to_string()),
+        error => StorageError::Io(error.to_string()),
+    }
+}
+
+fn open_error(path: &Path, error: sled::Error) -> StorageError {
+    match error {
+        // How sled says that somebody has its lock.
+        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
+            StorageError::InUse(path.to_owned())
+        }
+        error => sled_error(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{HardState, StoredRecord};
+    use super::*;
+    use crate::entry::ENTRY_LEN;
+    use crate::id::{Incarnation, NodeId};
+
+    const N1: MemberId = MemberId::new(NodeId(1), Incarnation(1));
+
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new() -> Self {
+            Self(std::env::temp_dir().join(format!("hovercraft-store-{:016x}", entropy::draw())))
+        }
+
+        fn open(&self) -> Result<SledStorage, StorageError> {
+            SledStorage::open(&self.0, GroupId(1), N1, Safety::Synced)
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn batch(first: u64, terms: &[u64], len: usize) -> Persist {
+        let record = |term: &u64| StoredRecord {
+            term: *term,
+            entry: Bytes::from(vec![*term as u8; ENTRY_LEN]),
+            body: Bytes::from(vec![*term as u8; len]),
+        };
+        let hard_state = terms.last().map(|term| HardState { term: *term, vote: Some(N1) });
+        Persist { number: 7, hard_state, lives: vec![(N1, first)], first, records: terms.iter().map(record).collect() }
+    }
+
+    fn terms(stored: &Stored) -> Vec<u64> {
+        stored.records.iter().map(|record| record.term).collect()
+    }
+
+    #[test]
+    fn what_was_synced_is_there_after_reopening() {
+        let place = Place::new();
+        let mut store = place.open().unwrap();
+        assert_eq!(store.load(), Ok(Stored::default()));
+        let life = store.life();
+        for batch in [batch(1, &[1, 1, 1], 10), batch(2, &[2, 2], 3 * PART_MAX), batch(4, &[2], 0)] {
+            store.write(&batch).unwrap();
+        }
+        store.sync().unwrap();
+        drop(store);
+        let mut store = place.open().unwrap();
+        let stored = store.load().unwrap();
+        assert_eq!((terms(&stored), store.life()), (vec![1, 2, 2, 2], life));
+        assert_eq!(stored.hard_state, HardState { term: 2, vote: Some(N1) });
+        assert_eq!(stored.records[1].body.len(), 3 * PART_MAX);
+        assert_eq!(stored.lives, [(N1, 1), (N1, 2), (N1, 4)]);
+        store.write(&batch(5, &[3], 0)).unwrap();
+        store.sync().unwrap();
+        drop(store);
+        assert_eq!(terms(&place.open().unwrap().load().unwrap()), [1, 2, 2, 2, 3]);
+    }
+
+    #[test]
+    fn large_batches_are_synced_wherever_sled_puts_them() {
+        let place = Place::new();
+        let mut store = place.open().unwrap();
+        for n in 0..20 {
+            store.write(&batch(1 + 8 * n, &[1; 8], 64 << 10)).unwrap();
+            store.sync().unwrap();
+            let there = fs::read_dir(place.0.join(BLOBS)).unwrap().map(|entry| entry.unwrap().file_name());
+            assert_eq!(store.blobs, there.collect());
+        }
+        drop(store);
+        assert_eq!(terms(&place.open().unwrap().load().unwrap()).len(), 160);
+    }
+
+    #[test]
+    fn a_last_batch_of_which_parts_are_missing_is_dropped_and_any_other_is_damage() {
+        let place = Place::new();
+        let mut store = place.open().unwrap();
+        store.write(&batch(1, &[1], 0)).unwrap();
+        store.write(&batch(2, &[1, 1], PART_MAX)).unwrap();
+        store.db.remove(Key { number: 1, part: 1, parts: 3 }.emit()).unwrap().expect("it was there");
+        assert_eq!(terms(&store.load().unwrap()), [1]);
+        store.write(&batch(2, &[5], 0)).unwrap();
+        assert_eq!(terms(&store.load().unwrap()), [1, 5], "the number is used again");
+        store.write(&batch(3, &[6], 0)).unwrap();
+        store.db.remove(Key { number: 1, part: 0, parts: 1 }.emit()).unwrap().expect("it was there");
+        assert!(matches!(store.load(), Err(StorageError::Damaged(_))));
+    }
+
+    #[test]
+    fn any_changed_value_is_found() {
+        let place = Place::new();
+        let mut store = place.open().unwrap();
+        store.write(&batch(1, &[1], 100)).unwrap();
+        store.write(&batch(2, &[1], 100)).unwrap();
+        let keys: Vec<_> = store.db.iter().keys().map(Result::unwrap).collect();
+        assert_eq!(keys.len(), 3, "identity and two batches");
+        store.sync().unwrap();
+        drop(store);
+        for key in keys {
+            let flip = || {
+                let db = sled::open(&place.0).unwrap();
+                let mut value = db.get(&key).unwrap().unwrap().to_vec();
+                value[20] ^= 1;
+                db.insert(&key, value).unwrap();
+            };
+            flip();
+            let found = place.open().and_then(|mut store| store.load());
+            assert!(matches!(found, Err(StorageError::Damaged(_))), "{found:?}");
+            flip();
+            assert_eq!(terms(&place.open().unwrap().load().unwrap()), [1, 1]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused() {
+        let place = Place::new();
+        let store = place.open().unwrap();
+        assert!(matches!(place.open(), Err(StorageError::InUse(_))));
+        drop(store);
+        let other = SledStorage::open(&place.0, GroupId(1), MemberId::new(NodeId(2), Incarnation(1)), Safety::Synced);
+        let error = other.unwrap_err();
+        assert!(matches!(error, StorageError::Foreign { .. }) && error.to_string().contains("n1.1"), "{error}");
+        assert!(SledStorage::open(&place.0, GroupId(2), N1, Safety::Synced).is_err());
+        let somewhere = Place::new();
+        fs::create_dir(&somewhere.0).unwrap();
+        fs::write(somewhere.0.join("letter"), "dear").unwrap();
+        assert!(matches!(somewhere.open(), Err(StorageError::NotAStore(_))));
+    }
+}
