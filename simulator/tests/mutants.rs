@@ -2,6 +2,8 @@
 
 use hovercraft::mutation::Mutation;
 use simulator::swarm::mutants::{hunt, kind};
+use simulator::swarm::shrink::shrink;
+use simulator::swarm::{self, Case, Verdict};
 
 /// The swarm's seed.
 const SWARM: u64 = 1;
@@ -34,4 +36,22 @@ fn every_mutation_is_found() {
     });
     let missed = missed.into_inner().expect("nobody panicked with it");
     assert!(missed.is_empty(), "not found in {RUNS_MAX} runs of swarm {SWARM}: {missed:?}");
+}
+
+#[test]
+fn a_failing_run_is_made_smaller_and_fails_in_the_same_way() {
+    let mutation = Mutation::QueueUnbounded;
+    let found = hunt(mutation, SWARM, |runs| runs < RUNS_MAX).found.expect("as above");
+    hovercraft::mutation::set(Some(mutation));
+    let (case, run) = (Case::of(found.seed), |case: &Case| swarm::run_options(&case.options()));
+    let shrunk = shrink(&case, &found, run, |progress| progress.tried < 500);
+    assert_eq!(shrunk.report, run(&shrunk.case), "its command fails again, in the very same way");
+    hovercraft::mutation::set(None);
+    assert_eq!(shrunk.report.verdict.sort(), found.verdict.sort());
+    let size = |case: &Case| {
+        let options = case.options();
+        (options.clients + options.plain_clients) * options.operations
+    };
+    assert!(size(&shrunk.case) * 2 < size(&case) && shrunk.report.delivered < found.delivered, "{}", shrunk.case);
+    assert_eq!(run(&shrunk.case).verdict, Verdict::Clean, "without the mistake");
 }

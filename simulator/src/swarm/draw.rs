@@ -54,6 +54,7 @@ impl Options {
             window_entries_max: *draw.pick("P", &[1, 3, 16, 256, 4096, 4096]),
             batch_entries_max: *draw.pick("batch", &[1, 2, 16, 512, 512]),
             retained_entries_max: if short_log { draw.range("retained", 10..300) } else { 65_536 },
+            order_age_max: Duration::from_millis(*draw.pick("order age", &[40, 200, 1_000, 1_000, 1_000])),
             unordered_max: *draw.pick("unordered", &[8, 64, 65_536, 65_536]),
             fetches_max: *draw.pick("fetches", &[1, 4, 256, 256]),
             request_max: *draw.pick("request", &[3_000, 8_000, 65_536]),

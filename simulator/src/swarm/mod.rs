@@ -260,3 +260,67 @@ fn judge<S: Service>(
 pub fn seed_of(swarm: u64, number: u64) -> u64 {
     scramble(swarm.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hovercraft::{Class, Context, Reply};
+
+    use super::*;
+    use crate::Registers;
+
+    /// Registers that complain about what they execute after a while.
+    #[derive(Default)]
+    struct Complaining(Registers);
+
+    impl Service for Complaining {
+        fn classify(request: &[u8]) -> Class {
+            Registers::classify(request)
+        }
+
+        fn apply(&mut self, context: &Context, request: &Bytes, reply: &mut Reply) {
+            if context.index >= 20 {
+                tracing::error!(index = context.index, "too much to do");
+            }
+            self.0.apply(context, request, reply);
+        }
+
+        fn query(&self, context: &Context, request: &Bytes, reply: &mut Reply) {
+            self.0.query(context, request, reply);
+        }
+
+        fn snapshot(&self) -> Vec<u8> {
+            self.0.snapshot()
+        }
+
+        fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+            self.0.restore(snapshot)
+        }
+    }
+
+    #[test]
+    fn a_logged_error_fails_the_run_at_once() {
+        let options = Options::draw(seed_of(1, 1));
+        let (report, _) = run_service(&options, None, &Journal::default(), Complaining::default);
+        let Verdict::Safety(Violation::ErrorEvent { what }) = &report.verdict else { panic!("{}", report.verdict) };
+        assert!(what.contains("too much to do") && what.contains("index=2"), "{what}");
+        assert!(report.time < run_options(&options).time, "it went on");
+    }
+
+    #[test]
+    fn the_order_of_the_log_proves_histories() {
+        for number in 0..10 {
+            let options = Options::draw(seed_of(2, number));
+            let journal = Journal::default();
+            let shared = journal.clone();
+            let mut workload = Workload::new(&options);
+            let mut world = World::new(options.world(), move || Witnessed::new(shared.clone()));
+            assert_eq!(play(&options, &mut world, &mut workload, &Watch::default()), None);
+            for (register, history) in &workload.histories {
+                let order = workload.order(*register, &journal);
+                let report = linearizability::check_in_order::<RegisterModel>(history, &order, 0);
+                assert!(report.verdict.is_linearizable(), "seed {}: {}", options.seed, report.verdict);
+            }
+        }
+    }
+}

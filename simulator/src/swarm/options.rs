@@ -58,6 +58,8 @@ pub struct Options {
     pub batch_entries_max: usize,
     /// Entries kept after they are applied.
     pub retained_entries_max: usize,
+    /// Age at which a request is too old to be ordered; bodies are kept for three times that.
+    pub order_age_max: Duration,
     /// Bodies that wait to be ordered.
     pub unordered_max: usize,
     /// Bodies asked for at once.
@@ -126,7 +128,8 @@ impl Options {
         node.mode = self.mode;
         node.replier_choice = self.replier_choice;
         node.early_commit = self.early_commit;
-        node.timing = Timing { tick: self.tick, ..Timing::default() };
+        node.timing = Timing { tick: self.tick, order_age_max: self.order_age_max, ..Timing::default() };
+        node.limits.unordered.age_max = self.order_age_max * 3;
         node.limits.replier_queue_max = self.replier_queue_max;
         node.limits.window_entries_max = self.window_entries_max;
         node.limits.batch_entries_max = self.batch_entries_max;
@@ -161,12 +164,13 @@ impl fmt::Display for Options {
         )?;
         writeln!(
             f,
-            "limits     B {}, P {}, batch {}, retained {}, unordered {}, fetches {}, request {} B",
+            "limits     B {}, P {}, batch {}, retained {}, unordered {} for {:?}, fetches {}, request {} B",
             self.replier_queue_max,
             self.window_entries_max,
             self.batch_entries_max,
             self.retained_entries_max,
             self.unordered_max,
+            self.order_age_max,
             self.fetches_max,
             self.request_max
         )?;

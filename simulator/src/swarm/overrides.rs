@@ -64,6 +64,7 @@ pub const FEATURES: &[Feature] = &[
         o.batch_entries_max = limits.batch_entries_max;
         o.retained_entries_max = limits.retention.entries_max;
         o.unordered_max = limits.unordered.count_max;
+        o.order_age_max = hovercraft::Timing::default().order_age_max;
         o.fetches_max = limits.fetch.in_flight_max;
     }),
 ];

@@ -26,7 +26,7 @@ pub(super) struct Workload {
     clients: Vec<ClientWork>,
     /// By register.
     pub(super) histories: BTreeMap<u64, History<RegisterOp, u64>>,
-    /// By register: every operation with its tag, and the index that its answer named.
+    /// By register: every operation with its tag, and the index that the answer to a read named.
     indices: BTreeMap<u64, Vec<(history::Ticket, u64, Option<LogIndex>)>>,
     /// Operations that ended with an answer.
     pub(super) answered: u64,
@@ -50,6 +50,7 @@ struct ClientWork {
 #[derive(Debug)]
 struct Open {
     checked: Option<(u64, usize)>,
+    is_read: bool,
     cancel_at: Instant,
 }
 
@@ -160,10 +161,9 @@ impl Workload {
         let (large, oversized) = (rng.random_bool(options.large), rng.random_bool(options.oversized));
         let len = rng.random_range(1_500..3_000);
         let len_min = match (oversized, large) {
-            _ if client.plain => 0,
-            (true, _) => options.request_max + 1,
-            (false, true) => len,
-            (false, false) => 0,
+            (true, _) if !client.plain => options.request_max + 1,
+            (_, true) => len,
+            (_, false) => 0,
         };
         let body = tagged(&request, len_min, value);
         let cancel = rng.random_bool(options.cancels);
@@ -177,7 +177,7 @@ impl Workload {
             indices.push((history.call(number as u64, now, op), value, None));
             (register, indices.len() - 1)
         });
-        client.outstanding.insert(ticket, Open { checked, cancel_at });
+        client.outstanding.insert(ticket, Open { checked, is_read, cancel_at });
     }
 
     fn ended(&mut self, options: &Options, number: usize, at: Instant, completion: Completion) {
@@ -209,7 +209,8 @@ impl Workload {
         };
         let (ticket, _, index) = &mut indices[place];
         let ticket = *ticket;
-        *index = completion.entry_index;
+        // A write may be answered by an entry that repeats it; a read is what its entry says.
+        *index = completion.entry_index.filter(|_| open.is_read);
         match (&completion.outcome, answer) {
             (_, Some(answer)) => history.ret(ticket, at, answer),
             (Outcome::ReplyGone, _) => history.executed(ticket, at),

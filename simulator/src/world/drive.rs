@@ -20,7 +20,7 @@ use crate::flight::{Party, describe, internal, message};
 impl<S: Service> World<S> {
     /// A datagram is read by its receiver.
     pub(super) fn deliver(&mut self, datagram: Datagram) {
-        let Datagram { id, to, address, via, from, packet } = datagram;
+        let Datagram { id, to, address, via, from, packet, is_corrupt } = datagram;
         self.delivered += 1;
         self.trace = mix(self.trace, self.now.as_nanos());
         self.trace = mix(self.trace, u64::from(address.port()) << 32 | u64::from(u32::from(*address.ip())));
@@ -30,7 +30,7 @@ impl<S: Service> World<S> {
         let now = self.now;
         let sender = self.party(from);
         let what = describe(now, sender, to, via, &packet).what;
-        self.traffic.delivered(sender, to, id, what);
+        self.traffic.delivered(sender, to, id, if is_corrupt { "garbage" } else { what });
         let len = packet.len();
         self.happened(match to {
             Party::Node(node) if self.host(node).running.is_none() => What::Unheard { id, from: sender, to, what, len },

@@ -31,6 +31,8 @@ pub(super) struct Datagram {
     pub(super) via: Via,
     pub(super) from: SocketAddrV4,
     pub(super) packet: Bytes,
+    /// Whether a bit was flipped on its way.
+    pub(super) is_corrupt: bool,
 }
 
 impl<S: Service> World<S> {
@@ -120,7 +122,7 @@ impl<S: Service> World<S> {
         packet: Bytes,
     ) {
         let departed = if from == to { Some(self.now) } else { self.depart(from, packet.len()) };
-        self.cross(departed, from, Datagram { id: 0, to, address, via, from: source, packet });
+        self.cross(departed, from, Datagram { id: 0, to, address, via, from: source, packet, is_corrupt: false });
     }
 
     /// Sends a datagram to all nodes: once, whatever becomes of it at each of them.
@@ -136,7 +138,11 @@ impl<S: Service> World<S> {
             let (to, address, packet) = (Party::Node(id), address_of(id), packet.clone());
             // What a host sends to itself does not pass its link.
             let departed = if from == to { Some(self.now) } else { departed };
-            self.cross(departed, from, Datagram { id: 0, to, address, via: Via::Group, from: source, packet });
+            self.cross(
+                departed,
+                from,
+                Datagram { id: 0, to, address, via: Via::Group, from: source, packet, is_corrupt: false },
+            );
         }
     }
 
@@ -159,6 +165,7 @@ impl<S: Service> World<S> {
             let rng = &mut stream(self.config.seed, "bit", self.sent);
             datagram.packet = flip_a_bit(datagram.packet, rng);
             how.corrupted = true;
+            datagram.is_corrupt = true;
         }
         let Datagram { to, via, address, from: source, ref packet, .. } = datagram;
         let flight = describe(self.now, from, to, via, packet);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::flight::Party;
 
 /// Every kind that a datagram can be, as [`crate::Flight::what`] names it: what clients and nodes say to each other,
-/// then what nodes say among themselves (protocol.md §4).
+/// then what nodes say among themselves (protocol.md §4). What arrives with a flipped bit counts as garbage, whatever it
+/// looks like.
 pub const KINDS: [&str; 18] = [
     "request",
     "response",
@@ -40,7 +41,7 @@ pub struct Fates {
     pub lost: u64,
     /// They were to arrive twice.
     pub duplicated: u64,
-    /// A bit was flipped. What then arrives may be of another kind.
+    /// A bit was flipped.
     pub corrupted: u64,
 }
 
