@@ -46,6 +46,10 @@ impl Options {
             partial: draw.chance("partial", 0.3),
             kills,
             pauses: draw.chance("pauses", 0.4),
+            drift_ppm_max: *draw.pick("drift", &[0, 0, 200, 200, 200, 100_000]),
+            // Who jumps past the time for which plain requests are remembered has forgotten them.
+            jump_max: if plain_clients > 0 { Duration::ZERO } else { *draw.pick("jump", &JUMPS) },
+            stall_max: if draw.chance("stalls", 0.25) { draw.micros("stall", 1_000..=500_000) } else { Duration::ZERO },
             only: None,
             fault_every: draw.micros("fault every", 5_000..=150_000),
             fault_time: draw.micros("fault time", 100_000..=2_000_000),
@@ -92,6 +96,16 @@ const MODES: [Mode; 12] = {
     modes[11] = Mode::Unreplicated;
     modes
 };
+
+/// How far clocks jump ahead: mostly not at all, sometimes past every timeout.
+const JUMPS: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::ZERO,
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_secs(1),
+    Duration::from_secs(1200),
+];
 
 /// Longer than any run.
 const LONG: Duration = Duration::from_secs(600);

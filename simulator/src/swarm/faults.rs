@@ -27,11 +27,16 @@ pub enum FaultKind {
     Pause,
     /// A node is killed.
     Kill,
+    /// A clock jumps ahead.
+    Jump,
+    /// A clock is set back, and stands still.
+    Stall,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Split, Self::OneWay, Self::Partial, Self::Pause, Self::Kill];
+    pub const ALL: [Self; 7] =
+        [Self::Split, Self::OneWay, Self::Partial, Self::Pause, Self::Kill, Self::Jump, Self::Stall];
 
     /// Its name, as overrides write it.
     pub fn name(self) -> &'static str {
@@ -41,6 +46,8 @@ impl FaultKind {
             Self::Partial => "partial",
             Self::Pause => "pause",
             Self::Kill => "kill",
+            Self::Jump => "jump",
+            Self::Stall => "stall",
         }
     }
 
@@ -76,6 +83,20 @@ impl FaultKind {
                 }
             }
             Self::Kill => options.kills.into(),
+            Self::Jump => {
+                if options.jump_max.is_zero() {
+                    0
+                } else {
+                    FAULTS_MAX
+                }
+            }
+            Self::Stall => {
+                if options.stall_max.is_zero() {
+                    0
+                } else {
+                    FAULTS_MAX
+                }
+            }
         }
     }
 
@@ -84,7 +105,7 @@ impl FaultKind {
         match self {
             Self::Split | Self::OneWay | Self::Partial => (4, 5),
             Self::Pause => (6, 6),
-            Self::Kill => (6, 0),
+            Self::Kill | Self::Jump | Self::Stall => (6, 0),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Does to a world what the options say.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hovercraft::Service;
 use r2p2::Instant;
@@ -84,6 +85,16 @@ impl Injector {
                     world.kill(id);
                 }
             }
+            FaultKind::Jump => {
+                if let Some(party) = clock_owner(options, world, rng) {
+                    world.jump_clock(party, up_to(options.jump_max, rng));
+                }
+            }
+            FaultKind::Stall => {
+                if let Some(party) = clock_owner(options, world, rng) {
+                    world.set_clock_back(party, up_to(options.stall_max, rng));
+                }
+            }
         }
         if !fault.lasts.is_zero() {
             self.schedule(world.now() + fault.lasts, Turn::Passes(fault.id));
@@ -122,6 +133,19 @@ fn victim<S: Service>(world: &World<S>, rng: &mut SmallRng) -> Option<u16> {
     let at = rng.random_range(0..running.len().max(1));
     let anybody = running.get(at).copied();
     if leader { world.leader().or(anybody) } else { anybody }
+}
+
+/// Whose clock is meddled with: mostly a node's.
+fn clock_owner<S: Service>(options: &Options, world: &World<S>, rng: &mut SmallRng) -> Option<Party> {
+    let clients = options.clients + options.plain_clients;
+    if rng.random_bool(0.2) {
+        return Some(Party::Client(rng.random_range(0..clients)));
+    }
+    victim(world, rng).map(Party::Node)
+}
+
+fn up_to(most: Duration, rng: &mut SmallRng) -> Duration {
+    Duration::from_nanos(rng.random_range(0..=most.as_nanos() as u64))
 }
 
 /// Two sides that do not hear each other, or of which one hears the other. Some clients are on both.

@@ -34,7 +34,7 @@ use crate::checkers::Violation;
 use crate::linearizability::{self, Verdict as Linearizability};
 use crate::recording::{Recording, RecordingConfig};
 use crate::streams::scramble;
-use crate::{NetworkConfig, World, WorldConfig};
+use crate::{NetworkConfig, Party, World, WorldConfig};
 use events::Watch;
 use injector::Injector;
 use journal::{Journal, Witnessed};
@@ -143,6 +143,7 @@ fn pass<S: Service>(world: &mut World<S>, at: Instant) {
 fn heal<S: Service>(world: &mut World<S>) {
     world.heal();
     world.set_network(NetworkConfig::default());
+    world.let_clocks_run();
     for id in world.running() {
         world.set_processing(id, None);
         world.resume(id);
@@ -190,7 +191,7 @@ fn unfinished<S: Service>(options: &Options, world: &World<S>, workload: &Worklo
     if leader.consensus().commit() != last {
         return Some(format!("{:?} has committed {} of {last} entries", leader.me(), leader.consensus().commit()));
     }
-    let status = leader.status(world.now());
+    let status = leader.status(world.local_now(Party::Node(leader.me().node().0)));
     // Who is further behind than the log is kept needs a snapshot, which does not exist yet.
     let first = leader.consensus().log().first();
     let behind = |id: u16| world.node(id).is_some_and(|node| node.consensus().commit() + 1 < first);

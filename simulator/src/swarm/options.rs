@@ -9,6 +9,7 @@ use hovercraft::{Mode, Timing};
 use r2p2::client::Route;
 
 use super::faults::{self, FaultId};
+use crate::world::ClockConfig;
 use crate::{NetworkConfig, WorldConfig};
 
 /// Everything that a seed decides about a run.
@@ -42,6 +43,12 @@ pub struct Options {
     pub kills: u16,
     /// Whether nodes are paused.
     pub pauses: bool,
+    /// Most by which clocks are faster or slower than they should be, in parts per million.
+    pub drift_ppm_max: u32,
+    /// Clocks jump ahead by up to this; they do not if it is nothing.
+    pub jump_max: Duration,
+    /// Clocks are set back by up to this, and stand still; they do not if it is nothing.
+    pub stall_max: Duration,
     /// Of the faults that come and go, only these; none: all.
     pub only: Option<BTreeSet<FaultId>>,
     /// How often faults come: see [`FaultKind`](super::FaultKind).
@@ -99,6 +106,9 @@ pub struct Options {
 /// So many faults are listed one by one; more are counted.
 const LISTED_MAX: usize = 12;
 
+/// Clocks show anything up to this when their processes start.
+const CLOCK_START_MAX: Duration = Duration::from_secs(24 * 3600);
+
 impl Options {
     /// Makes it a cluster of so many nodes, and takes away what then makes no sense.
     pub fn set_nodes(&mut self, nodes: u16) {
@@ -124,6 +134,7 @@ impl Options {
         config.clients = self.clients + self.plain_clients;
         config.plain_clients = self.plain_clients;
         config.network = self.network;
+        config.clocks = ClockConfig { drift_ppm_max: self.drift_ppm_max, start_max: CLOCK_START_MAX };
         let node = &mut config.node;
         node.mode = self.mode;
         node.replier_choice = self.replier_choice;
@@ -187,6 +198,11 @@ impl fmt::Display for Options {
             f,
             "faults     for {:?}, pace {:?}: splits {}, one-way {}, partial {}, pauses {}, at most {} kills",
             self.fault_time, self.fault_every, self.splits, self.one_way, self.partial, self.pauses, self.kills
+        )?;
+        writeln!(
+            f,
+            "clocks     drift up to {} ppm, jump by up to {:?}, stand still for up to {:?}",
+            self.drift_ppm_max, self.jump_max, self.stall_max
         )?;
         let schedule = faults::schedule(self);
         if schedule.len() <= LISTED_MAX {

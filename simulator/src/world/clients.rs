@@ -7,13 +7,16 @@ use r2p2::client::{Client, ClientOutput, Completion, Kind, SubmitError, Target, 
 use r2p2::server::Via;
 
 use super::addresses::{client_address, request_address};
+use super::clock::Clock;
 use super::{Event, What, World};
 use crate::flight::Party;
 use crate::recording::outcome_name;
 
 pub(super) struct ClientHost {
     pub(super) core: Client,
+    pub(super) clock: Clock,
     pub(super) generation: u64,
+    /// When it wants to be woken, by its own clock.
     pub(super) wake: Option<Instant>,
     pub(super) completions: Vec<(Instant, Completion)>,
 }
@@ -30,7 +33,8 @@ impl<S: Service> World<S> {
     /// See [`SubmitError`].
     pub fn try_submit(&mut self, client: usize, kind: Kind, body: impl Into<Bytes>) -> Result<Ticket, SubmitError> {
         let body = body.into();
-        let submitted = self.clients[client].core.submit(self.now, kind, body.clone());
+        let now = self.local_now(Party::Client(client));
+        let submitted = self.clients[client].core.submit(now, kind, body.clone());
         if let Ok(ticket) = submitted {
             if let Some(recording) = &mut self.recording {
                 recording.invoked(self.now, client, ticket, kind, body);
@@ -43,7 +47,8 @@ impl<S: Service> World<S> {
 
     /// A client gives up an operation.
     pub fn cancel(&mut self, client: usize, ticket: Ticket) {
-        self.clients[client].core.cancel(self.now, ticket);
+        let now = self.local_now(Party::Client(client));
+        self.clients[client].core.cancel(now, ticket);
         self.drive_client(client);
     }
 
@@ -64,9 +69,10 @@ impl<S: Service> World<S> {
 
     pub(super) fn drive_client(&mut self, number: usize) {
         let now = self.now;
+        let local = self.local_now(Party::Client(number));
         let from = client_address(number);
         loop {
-            match self.clients[number].core.poll_output(now) {
+            match self.clients[number].core.poll_output(local) {
                 ClientOutput::Transmit { target, packet } => match target {
                     Target::Group => {
                         self.transmit_to_group(Party::Client(number), from, request_address, packet);
@@ -94,6 +100,7 @@ impl<S: Service> World<S> {
                         client.generation += 1;
                         client.wake = Some(at);
                         let generation = client.generation;
+                        let at = client.clock.world(at);
                         self.schedule(at, Event::Wake { party: Party::Client(number), generation });
                     }
                     return;

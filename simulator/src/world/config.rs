@@ -7,6 +7,7 @@ use hovercraft::session::SessionLimits;
 use r2p2::client::ClientConfig;
 
 use super::addresses::member;
+use super::clock::ClockConfig;
 use super::disk::DiskConfig;
 use crate::NetworkConfig;
 use crate::recording::RecordingConfig;
@@ -26,6 +27,8 @@ pub struct WorldConfig {
     pub network: NetworkConfig,
     /// The disks of nodes that have one, because `node.durable` says so.
     pub disk: DiskConfig,
+    /// The clocks of nodes and clients.
+    pub clocks: ClockConfig,
     /// What all nodes have in common; identity, seed and voters are filled in.
     pub node: NodeConfig,
     /// The session table of all nodes.
@@ -52,6 +55,7 @@ impl WorldConfig {
             plain_clients: 0,
             network: NetworkConfig::default(),
             disk: DiskConfig::default(),
+            clocks: ClockConfig::default(),
             node: NodeConfig::new(member(1), Vec::new()),
             sessions: SessionLimits::default(),
             client,

@@ -27,9 +27,9 @@ impl<S: Service> World<S> {
         for chunk in packet.chunks(8) {
             self.trace = mix(self.trace, chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
         }
-        let now = self.now;
+        let now = self.local_now(to);
         let sender = self.party(from);
-        let what = describe(now, sender, to, via, &packet).what;
+        let what = describe(self.now, sender, to, via, &packet).what;
         self.traffic.delivered(sender, to, id, if is_corrupt { "garbage" } else { what });
         let len = packet.len();
         self.happened(match to {
@@ -61,7 +61,7 @@ impl<S: Service> World<S> {
     }
 
     pub(super) fn wake_node(&mut self, id: u16) {
-        let now = self.now;
+        let now = self.local_now(Party::Node(id));
         let host = self.host_mut(id);
         host.wake = None;
         if let Some(running) = &mut host.running {
@@ -101,6 +101,7 @@ impl<S: Service> World<S> {
                     host.generation += 1;
                     host.wake = Some(timeout);
                     let generation = host.generation;
+                    let timeout = host.clock.world(timeout);
                     self.schedule(timeout, Event::Wake { party: Party::Node(id), generation });
                 }
             }
@@ -109,7 +110,7 @@ impl<S: Service> World<S> {
 
     /// Takes a node's outputs until there are no more; what is to be sent is collected.
     fn drain_node(&mut self, id: u16) -> Drained {
-        let now = self.now;
+        let now = self.local_now(Party::Node(id));
         let mut drained = Drained {
             sends: Vec::new(),
             replies: Vec::new(),

@@ -1,6 +1,7 @@
 //! What happens in a world, for whoever looks for the reason of what happened next.
 
 use std::fmt;
+use std::time::Duration;
 
 use hovercraft::consensus::Role;
 use hovercraft::{LogIndex, Node, Service, Term};
@@ -24,6 +25,10 @@ pub struct Faults {
     pub corrupted: u64,
     /// Datagrams that found a queue or a socket full.
     pub overflowed: u64,
+    /// Clocks that jumped ahead.
+    pub clock_jumps: u64,
+    /// Clocks that stood still because they were set back.
+    pub clock_stalls: u64,
     /// Nodes killed.
     pub kills: u64,
     /// Nodes paused.
@@ -69,6 +74,10 @@ pub enum What {
     Resumed(u16),
     /// A node has another role, or the same in another term.
     Role { id: u16, role: Role, term: Term, commit: LogIndex, applied: LogIndex },
+    /// A clock jumps ahead.
+    ClockJumped { party: Party, by: Duration },
+    /// A clock is set back, and stands still.
+    ClockStalled { party: Party, by: Duration },
     /// Datagrams from one to the other are lost from now on, and those of so many more pairs.
     Blocked { from: Party, to: Party, more: usize },
     /// No pair is blocked any more, and no rule loses anything.
@@ -117,6 +126,8 @@ impl fmt::Display for What {
             Self::Disk(id, Some(DiskFault::Full)) => write!(f, "the disk of n{id} is full"),
             Self::Disk(id, Some(DiskFault::Broken)) => write!(f, "the disk of n{id} breaks"),
             Self::Disk(id, None) => write!(f, "the disk of n{id} works again"),
+            Self::ClockJumped { party, by } => write!(f, "{party}'s clock jumps ahead by {by:?}"),
+            Self::ClockStalled { party, by } => write!(f, "{party}'s clock is set back by {by:?} and stands still"),
             Self::Healed => write!(f, "nobody is cut off any more"),
             Self::NetworkChanged => write!(f, "the network changes"),
             Self::Invoked { client, ticket } => write!(f, "c{client} invokes operation {}", ticket.0),

@@ -11,6 +11,7 @@ use r2p2::Instant;
 use rand::Rng;
 
 use super::addresses::{member, peer_address};
+use super::clock::Clock;
 use super::disk::{Disk, DiskConfig, DiskFault};
 use super::happening::progress;
 use super::network::Datagram;
@@ -32,7 +33,10 @@ pub(super) struct Host<S: Service> {
     /// How long it takes for a datagram, if not as long as all.
     pub(super) processing: Option<Duration>,
     pub(super) generation: u64,
+    /// When it wants to be woken, by its own clock.
     pub(super) wake: Option<Instant>,
+    /// That of the process that runs here.
+    pub(super) clock: Clock,
     pub(super) stopped: Option<StopReason>,
     /// What it finds again after a crash, if it is durable.
     pub(super) disk: Option<Disk>,
@@ -65,6 +69,7 @@ impl<S: Service> Host<S> {
             processing: None,
             generation: 0,
             wake: None,
+            clock: Clock::default(),
             stopped: None,
             disk,
             synced_while_paused: false,
@@ -157,7 +162,7 @@ impl<S: Service> World<S> {
         }
         match disk.end_sync() {
             Ok((number, next)) => {
-                running.node.handle_persisted(now, number);
+                running.node.handle_persisted(host.clock.local(now), number);
                 if let Some(wait) = next {
                     self.schedule(now + wait, Event::Synced { id, process });
                 }
@@ -181,13 +186,16 @@ impl<S: Service> World<S> {
         });
         self.faults.restarts += u64::from(stored != Stored::default());
         let config = NodeConfig { me, life, voters, seed, ..self.config.node.clone() };
-        let node = Node::restart(self.now, config, S::classify, stored).expect("what was synced is whole");
+        let mut clock_rng = stream(self.config.seed, "clock", u64::from(id) << 32 | self.host(id).process);
+        let clock = Clock::start(self.now, self.config.clocks, &mut clock_rng);
+        let node = Node::restart(clock.local(self.now), config, S::classify, stored).expect("what was synced is whole");
         let applier_config = ApplierConfig { sessions: self.config.sessions, ..ApplierConfig::new(NodeId(id)) };
         let applier = Applier::new((self.make_service)(), applier_config);
         let remembers = self.host(id).disk.is_some();
         self.checkers.started(NodeId(id), remembers);
         let host = self.host_mut(id);
         host.running = Some(Running { node, applier });
+        host.clock = clock;
         host.stopped = None;
         host.process += 1;
         host.role = None;
@@ -195,7 +203,7 @@ impl<S: Service> World<S> {
         self.drive_node(id);
     }
 
-    /// Stops a node's clock and its sockets' readers; datagrams wait.
+    /// Stops a node and its sockets' readers; datagrams wait.
     pub fn pause(&mut self, id: u16) {
         let host = self.host_mut(id);
         if host.running.is_some() && !host.is_paused {

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod clients;
+mod clock;
 mod config;
 mod disk;
 mod drive;
@@ -28,6 +29,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 pub use addresses::{client_address, peer_address, request_address};
+pub use clock::ClockConfig;
 pub use config::WorldConfig;
 pub use disk::{DiskConfig, DiskFault};
 pub use happening::{Faults, Happening, What};
@@ -40,6 +42,7 @@ use crate::network::Network;
 use crate::recording::Recording;
 use crate::streams::stream;
 use clients::ClientHost;
+use clock::Clock;
 use host::Host;
 use network::{Datagram, Rule};
 
@@ -147,7 +150,9 @@ impl<S: Service> World<S> {
             let seed = stream(world.config.seed, "client", number as u64).random();
             let sessions = world.config.client.sessions && number >= world.config.plain_clients;
             let core = Client::new(ClientConfig { sessions, ..world.config.client.clone() }, seed);
-            world.clients.push(ClientHost { core, generation: 0, wake: None, completions: Vec::new() });
+            let mut rng = stream(world.config.seed, "client clock", number as u64);
+            let clock = Clock::start(world.now, world.config.clocks, &mut rng);
+            world.clients.push(ClientHost { core, clock, generation: 0, wake: None, completions: Vec::new() });
             world.drive_client(number);
         }
         world
@@ -305,10 +310,11 @@ impl<S: Service> World<S> {
                     self.wake_node(id);
                 }
             }
-            Event::Wake { party: Party::Client(number), generation } => {
+            Event::Wake { party: party @ Party::Client(number), generation } => {
                 if self.clients[number].generation == generation {
                     self.clients[number].wake = None;
-                    self.clients[number].core.handle_timeout(self.now);
+                    let now = self.local_now(party);
+                    self.clients[number].core.handle_timeout(now);
                     self.drive_client(number);
                 }
             }

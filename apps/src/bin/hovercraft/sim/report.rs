@@ -120,7 +120,7 @@ pub(super) fn to_json(case: &Case, report: &Report, shrunk: Option<&Shrunk>) -> 
 }
 
 /// How often each kind of fault struck.
-pub(super) fn struck(report: &Report) -> [(&'static str, u64); 7] {
+pub(super) fn struck(report: &Report) -> [(&'static str, u64); 9] {
     let faults = &report.faults;
     [
         ("datagrams lost", faults.lost),
@@ -128,6 +128,8 @@ pub(super) fn struck(report: &Report) -> [(&'static str, u64); 7] {
         ("datagrams duplicated", faults.duplicated),
         ("datagrams corrupted", faults.corrupted),
         ("datagrams without room in a queue", faults.overflowed),
+        ("clocks that jumped ahead", faults.clock_jumps),
+        ("clocks that stood still", faults.clock_stalls),
         ("nodes killed", faults.kills),
         ("nodes paused", faults.pauses),
     ]
