@@ -202,6 +202,7 @@
   let hits = []; // Rectangles of this picture: { x, y, w, h, what, index, tip }.
   let drawnLines = []; // Datagrams of this picture: [index, x1, y1, x2, y2].
   let drawn = {};
+  let taken = []; // Where labels are.
 
   function layOut() {
     const visible = processes.filter((process) => wanted.processes[process.index]);
@@ -250,6 +251,7 @@
     pen.fillStyle = look.paper;
     pen.fillRect(0, 0, width, height);
     hits = [];
+    taken = [];
     drawn = {
       from: view.from, to: view.to, datagrams: 0, arrows: 0, crosses: { }, kinds: {}, terms: [], candidates: [], crashes: [],
       pauses: [], operations: [], network: 0, disks: 0, violation: null, shown: shownCount,
@@ -259,15 +261,18 @@
     pen.rect(0, HEAD, width - MAP, height - HEAD);
     pen.clip();
     drawGrid();
-    drawJumps(false);
+    const across = jumpsInView();
+    drawJumps(across);
     drawOperations();
     drawDatagrams();
     drawLives();
-    drawJumps(true);
+    if (drawn.datagrams <= LABELS_MAX) labelLines();
+    labelJumps(across);
     drawSelection();
     pen.restore();
     drawAxis();
     drawHeads();
+    drawSides();
     drawMap();
     tellDrawn();
   }
@@ -331,6 +336,14 @@
       pen.fillText(process.name, x, HEAD / 2 - 1);
       hits.push({ x: column.left - view.scroll, y: 0, w: column.width, h: HEAD, what: 'process', index: process.index, tip: headTip(process) });
     }
+  }
+  // There is more at the sides.
+  function drawSides() {
+    pen.font = `700 16px ${FONT}`;
+    pen.fillStyle = look.accent;
+    pen.textAlign = 'center';
+    if (diagramWidth - view.scroll > width - MAP + 14) pen.fillText('›', width - MAP - 8, HEAD / 2 - 2);
+    if (view.scroll > 14) pen.fillText('‹', AXIS - 8, HEAD / 2 - 2);
   }
   function headTip(process) {
     if (process.isNode) return `Node ${process.name.slice(1)}`;
@@ -479,6 +492,7 @@
     pen.strokeText(text, x, y);
     pen.fillStyle = colour;
     pen.fillText(text, x, y);
+    for (let along = 4; along < pen.measureText(text).width; along += 10) taken.push([x + along, y + 5]);
   }
 
   function drawOperations() {
@@ -542,10 +556,12 @@
 
   const LABELS_MAX = 70;
   const HEADS_MAX = 2500;
+  const PATH_MAX = 256;
   function drawDatagrams() {
     const visible = [];
     eachInView((i) => visible.push(i));
     const few = visible.length <= HEADS_MAX;
+    const grain = visible.length > 6000 ? 2 : 1;
     const lines = new Map(); // By colour and dash.
     const seen = new Set();
     const marks = [];
@@ -578,16 +594,22 @@
       if (Math.max(x1, x2) < 0 || Math.min(x1, x2) > right) continue;
       if (!few) {
         // What falls onto the same pixels is drawn once.
-        const key = ((a * 97 + b) * 31 + D.kind[i]) * 7 + D.fate[i];
-        const place = `${key}/${Math.round(y1)}/${Math.round(y2)}`;
+        const key = ((a * processes.length + b) * run.kinds.length + D.kind[i]) * run.fates.length + D.fate[i];
+        const row = (y) => Math.min(4095, Math.max(0, Math.round(y / grain)));
+        const place = (key * 4096 + row(y1)) * 4096 + row(y2);
         if (seen.has(place)) continue;
         seen.add(place);
       }
       drawnLines.push([i, x1, y1, x2, y2]);
       const dash = fate === 'under way' ? 'way' : D.copyOf[i] ? 'copy' : '';
       const style = `${kindColour(D.kind[i])}|${dash}`;
-      if (!lines.has(style)) lines.set(style, { path: new Path2D(), heads: new Path2D() });
-      const { path, heads } = lines.get(style);
+      if (!lines.has(style)) lines.set(style, []);
+      const parts = lines.get(style);
+      // Long paths take more than their share of time.
+      if (!parts.length || parts[parts.length - 1].count === PATH_MAX) parts.push({ path: new Path2D(), heads: new Path2D(), count: 0 });
+      const part = parts[parts.length - 1];
+      part.count += 1;
+      const { path, heads } = part;
       path.moveTo(x1, y1);
       if (a === b) path.bezierCurveTo(x1 - 22, y1, x1 - 22, y2, x2, y2); else path.lineTo(x2, y2);
       if (few && arrives) arrowHead(heads, a === b ? x2 - 10 : x1, a === b ? y2 : y1, x2, y2);
@@ -596,18 +618,17 @@
     }
     pen.lineWidth = few && visible.length < 400 ? 1.4 : 1;
     pen.globalAlpha = faint;
-    for (const [style, { path, heads }] of lines) {
+    for (const [style, parts] of lines) {
       const [colour, dash] = style.split('|');
       pen.setLineDash(dash === 'copy' ? [5, 3] : dash === 'way' ? [2, 3] : []);
       pen.strokeStyle = pen.fillStyle = colour;
-      pen.stroke(path);
+      for (const { path } of parts) pen.stroke(path);
       pen.setLineDash([]);
-      pen.fill(heads);
+      if (few) for (const { heads } of parts) pen.fill(heads);
     }
     pen.globalAlpha = 1;
     const size = visible.length > 1500 ? 2.5 : visible.length > 300 ? 3.5 : 5;
     for (const [fate, x, y, fromX, fromY] of marks) mark(fate, x, y, size, fromX, fromY);
-    if (visible.length <= LABELS_MAX) labelLines();
   }
   function arrowHead(path, x1, y1, x2, y2) {
     const length = Math.hypot(x2 - x1, y2 - y1) || 1;
@@ -642,7 +663,6 @@
   }
   // Names along lines, as long as there is room for them.
   function labelLines() {
-    const taken = [];
     pen.font = `10.5px ${FONT}`;
     pen.textAlign = 'center';
     pen.textBaseline = 'bottom';
@@ -677,32 +697,45 @@
   }
 
   // Changes of the network and violations go across. Of several in one place the last is told.
-  function drawJumps(violations) {
-    const visible = jumps.filter((moment) => (moment.kind === 'violation') === violations && moment.at >= view.from && moment.at <= view.to);
-    const crowded = !violations && visible.length > 24;
-    for (const [place, moment] of visible.entries()) {
-      const y = Math.round(yOf(moment.at)) + 0.5;
-      const bad = moment.kind === 'violation';
-      if (bad) drawn.violation = { at: moment.at, text: moment.text }; else drawn.network += 1;
-      const next = visible[place + 1];
-      if (next && yOf(next.at) - y < 1) continue;
+  function jumpsInView() {
+    const inside = jumps.filter((moment) => moment.at >= view.from && moment.at <= view.to);
+    const isBad = (moment) => moment.kind === 'violation';
+    const changes = inside.filter((moment) => !isBad(moment));
+    drawn.network = changes.length;
+    for (const moment of inside.filter(isBad)) drawn.violation = { at: moment.at, text: moment.text };
+    const crowded = changes.length > 8;
+    const list = inside.map((moment) => ({ moment, y: Math.round(yOf(moment.at)) + 0.5, bad: isBad(moment), short: crowded && !isBad(moment), told: isBad(moment) }));
+    let next = Infinity;
+    for (const jump of list.filter(({ bad }) => !bad).reverse()) {
+      jump.told = !crowded && next - jump.y >= 16;
+      if (jump.told || next === Infinity) next = jump.y;
+    }
+    return list;
+  }
+  function drawJumps(list) {
+    for (const { moment, y, bad, short } of list) {
       pen.strokeStyle = bad ? look.bad : look.doubt;
       pen.lineWidth = bad ? 2 : 1;
       pen.setLineDash(bad ? [] : [6, 4]);
       pen.beginPath();
       pen.moveTo(AXIS - 8, y);
-      pen.lineTo(crowded ? AXIS : width - MAP, y);
+      pen.lineTo(short ? AXIS : width - MAP, y);
       pen.stroke();
       pen.setLineDash([]);
-      hits.push({ x: AXIS - 8, y: y - 3, w: width - MAP - AXIS, h: 6, what: 'moment', index: moment.number, tip: moment.text });
-      if (!bad && next && yOf(next.at) - y < 16) continue;
-      if (crowded) continue;
-      const text = moment.headline;
-      const most = (width - MAP - AXIS) / 6.2;
-      label(AXIS, y - 8, text.length > most ? `${text.slice(0, most)}…` : text, bad ? look.bad : look.doubt, bad);
-      hits.push({ x: AXIS - 8, y: y - 14, w: Math.min(text.length * 6.2, width - MAP - AXIS), h: 17, what: 'moment', index: moment.number, tip: moment.text });
+      hits.push({ x: AXIS - 8, y: y - 3, w: width - MAP - AXIS, h: 6, what: 'moment', index: moment.number, tip: clip(moment.text, 600) });
     }
   }
+  function labelJumps(list) {
+    const most = Math.floor((width - MAP - AXIS) / 6.4);
+    for (const { moment, y, bad, told } of list) {
+      if (!told) continue;
+      const text = clip(moment.headline, most);
+      // What went wrong is told below its line: above is what it came from.
+      label(AXIS, bad ? y + 11 : y - 8, text, bad ? look.bad : look.doubt, bad);
+      hits.push({ x: AXIS - 8, y: bad ? y : y - 16, w: text.length * 6.2, h: 19, what: 'moment', index: moment.number, tip: clip(moment.text, 600) });
+    }
+  }
+  const clip = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
   function drawSelection() {
     for (const [spot, strong] of [[hovered, false], [selected, true]]) {
@@ -897,8 +930,8 @@
     } else {
       const moment = run.moments[index];
       box.append(
-        element('h3', {}, momentMark(moment), moment.headline, closeButton()),
-        element('p', { class: 'says' }, moment.detail || moment.text),
+        element('h3', {}, momentMark(moment), moment.kind === 'violation' ? 'Where it went wrong' : moment.headline, closeButton()),
+        element('p', { class: 'says' }, moment.kind === 'violation' ? moment.headline : moment.detail || moment.text),
         definition([['at', formatTime(moment.at)], moment.process === null ? null : ['process', run.processes[moment.process]]]),
       );
     }
@@ -917,7 +950,7 @@
   // What is in brackets is told smaller.
   function headline(moment) {
     const [, text, aside] = /^(.*?)(?: \((.*)\))?$/s.exec(moment.headline);
-    return element('span', { class: 'text' }, text, aside ? element('small', {}, aside) : null);
+    return element('span', { class: 'text' }, clip(text, 160), aside ? element('small', {}, aside) : null);
   }
   function fillMoments() {
     const rows = run.moments.filter((moment) => !(moment.kind === 'role' && moment.role === 'follower')).map((moment) => element('button', {
@@ -1057,6 +1090,12 @@
     view.to = first + span;
     redraw();
   }
+  // A range that somebody wrote, if it is one; what is outside the run is not shown.
+  function show(from, to) {
+    const given = typeof from === 'number' && typeof to === 'number' && to > from && from < END;
+    if (given) setView(from, Math.min(to, Math.max(END * 1.05, from + SPAN_MIN)));
+    return given;
+  }
   function lookAt(time, span, share) {
     setView(time - span * share, time + span * (1 - share));
   }
@@ -1073,7 +1112,7 @@
       index -= 1;
     }
     const span = Math.max(focus - (COUNT ? D.sent[Math.max(index, 0)] : 0), usualDelay * 4, SPAN_MIN);
-    lookAt(focus, span / 0.82, 0.82);
+    lookAt(focus, span / 0.85, 0.85);
     const moment = run.violation ? run.violation.moment : null;
     if (moment !== null) select('moment', moment);
   }
@@ -1114,7 +1153,7 @@
     applyFilters();
     fillFilters();
     const [from, to] = (given.get('t') || '').split('..').map(parseTime);
-    if (typeof from === 'number' && typeof to === 'number' && to > from) setView(from, to); else goToFocus();
+    if (!show(from, to)) goToFocus();
     const index = given.has('select') ? D.id.indexOf(Number(given.get('select'))) : -1;
     if (index >= 0) select('datagram', index, true);
   }
@@ -1318,7 +1357,7 @@
   for (const id of ['time-from', 'time-to']) {
     byId(id).addEventListener('change', () => {
       const [from, to] = [parseTime(byId('time-from').value), parseTime(byId('time-to').value)];
-      if (from !== null && to !== null && to > from) setView(from, to);
+      show(from, to);
       byId(id).blur();
     });
   }

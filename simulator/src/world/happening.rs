@@ -122,6 +122,7 @@ impl fmt::Display for What {
                 write!(f, "n{id} {what} term {term} (commit {commit}, applied {applied})")
             }
             Self::Blocked { from, to, more: 0 } => write!(f, "{from} is cut off from {to}"),
+            Self::Blocked { from, to, more: 1 } => write!(f, "{from} is cut off from {to}, and so is one more pair"),
             Self::Blocked { from, to, more } => write!(f, "{from} is cut off from {to}, and so are {more} more pairs"),
             Self::Disk(id, Some(DiskFault::Full)) => write!(f, "the disk of n{id} is full"),
             Self::Disk(id, Some(DiskFault::Broken)) => write!(f, "the disk of n{id} breaks"),
@@ -147,6 +148,10 @@ impl<S: Service> World<S> {
 
     /// The same, with more about it for the recording.
     pub(super) fn happened_because(&mut self, what: What, detail: impl FnOnce() -> String) {
+        // What is done to a world after that explains nothing.
+        if self.violation.is_some() {
+            return;
+        }
         let happening = Happening { at: self.now, what };
         if let Some(recording) = &mut self.recording {
             recording.happened(happening, detail);
