@@ -330,7 +330,7 @@
       const column = columns[process.index];
       if (!column) continue;
       const x = column.x - view.scroll;
-      if (x < AXIS - column.width || x > width) continue;
+      if (x < AXIS - column.width || x > width - MAP - 20) continue;
       pen.font = `600 13px ${FONT}`;
       pen.fillStyle = look.ink;
       pen.fillText(process.name, x, HEAD / 2 - 1);
@@ -407,7 +407,7 @@
       pen.fillStyle = '#fff';
       pen.fillText(span.term > 99 ? '…' : String(span.term), x, y);
     }
-    if (yOf(span.from) > HEAD && bottom - top > 14) label(x + LANE + 5, top + 8, isLeader ? `leads term ${span.term}` : `candidate, term ${span.term}`, colour);
+    if (yOf(span.from) > HEAD && bottom - top > 14) label(x + LANE + 5, top + 8, isLeader ? `leads term ${span.term}` : `candidate ${span.term}`, colour);
   }
   function drawPause(process, x, span) {
     const [top, bottom] = clampSpan(span);
