@@ -301,6 +301,7 @@ impl<S: Service> World<S> {
 fn flip_a_bit(packet: Bytes, rng: &mut SmallRng) -> Bytes {
     const MAGIC: std::ops::Range<usize> = 0..8;
     const KIND: std::ops::Range<usize> = 16..20;
+    const ACK: u8 = 3;
     const ENVELOPE_END: usize = 8 * (8 + hovercraft::message::ENVELOPE_LEN);
     if packet.len() < 8 {
         return packet;
@@ -309,6 +310,8 @@ fn flip_a_bit(packet: Bytes, rng: &mut SmallRng) -> Bytes {
     let bit = match rng.random_range(0..3) {
         0 if fetched && packet.len() * 8 > ENVELOPE_END => rng.random_range(ENVELOPE_END..packet.len() * 8),
         1 => rng.random_range(MAGIC),
+        // An ACK of which that bit is flipped *is* a response: the published format has nothing to tell them apart by.
+        _ if packet[2] >> 4 == ACK => rng.random_range(MAGIC),
         // The upper half of the byte; bits are counted from the left.
         _ => rng.random_range(KIND),
     };
