@@ -35,9 +35,9 @@ pub struct WorldConfig {
     pub sessions: SessionLimits,
     /// What all clients have in common.
     pub client: ClientConfig,
-    /// Whether a violated invariant ends the run ([`World::violation`]) rather than panics.
+    /// Whether a violated invariant ends the run ([`World::violation`](crate::World::violation)) rather than panics.
     pub collect: bool,
-    /// What is recorded ([`World::take_recording`]); nothing if none.
+    /// What is recorded ([`World::take_recording`](crate::World::take_recording)); nothing if none.
     pub recording: Option<RecordingConfig>,
 }
 
