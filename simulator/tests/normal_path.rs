@@ -8,8 +8,8 @@ use common::{Cluster, call, cluster, cluster_of, converge, drain, jitter, kind_o
 use hovercraft::Mode;
 use hovercraft::node::Counters;
 use r2p2::client::{Kind, Outcome};
+use simulator::NetworkConfig;
 use simulator::registers::{Request, decode_reply};
-use simulator::{NetworkConfig, Party};
 
 #[test]
 fn every_size_elects_orders_and_answers() {
@@ -125,120 +125,6 @@ fn a_killed_leader_loses_nothing_that_was_acknowledged() {
         assert_ne!(world.leader(), Some(leader));
         converge(&mut world);
     }
-}
-
-#[test]
-fn a_new_leader_orders_what_waits_in_its_unordered_set() {
-    let mut world = cluster(3, |config| {
-        // So patient that only the nodes themselves can bring the request on.
-        config.client.retransmit_initial = Duration::from_secs(4);
-        config.client.retransmit_min = Duration::from_secs(4);
-        config.client.retransmit_max = Duration::from_secs(4);
-        config.client.give_up = Duration::from_secs(20);
-    });
-    let leader = world.elect();
-    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
-    world.kill(leader);
-    world.submit(0, Kind::Write, Request::Add(1, 1).encode());
-    let done = world.run_until(Duration::from_secs(2), |world| {
-        world.running().iter().all(|id| world.applier(*id).unwrap().service().value(1) == 2)
-    });
-    assert!(done, "the request was ordered before the client could have sent it again");
-    assert_eq!(drain(&mut world, 0, 1).len(), 1);
-}
-
-#[test]
-fn the_last_append_notice_and_acknowledgement_of_an_idle_system_heal_by_themselves() {
-    for early_commit in [true, false] {
-        for (what, to_leader) in [("append", false), ("commit_notice", false), ("append_ack", true)] {
-            for victims in [1, 2] {
-                let mut world = cluster(3, |config| {
-                    config.node.early_commit = early_commit;
-                    config.client.retransmit_initial = Duration::from_secs(2);
-                    config.client.retransmit_min = Duration::from_secs(2);
-                });
-                let leader = world.elect();
-                assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
-                world.run_for(Duration::from_millis(200));
-                let mut left = victims;
-                world.lose_when(move |flight| {
-                    let hit = flight.what == what && left > 0 && (to_leader == (flight.to == Party::Node(leader)));
-                    left -= usize::from(hit);
-                    hit
-                });
-                world.submit(0, Kind::Write, Request::Add(1, 1).encode());
-                let healed = world.run_until(Duration::from_millis(100), |world| {
-                    (1..=3).all(|id| world.applier(id).unwrap().service().value(1) == 2)
-                });
-                assert!(healed, "{what} lost {victims} times, early commit {early_commit}");
-                assert_eq!(value(&drain(&mut world, 0, 1)[0]), 2);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_body_lost_at_all_followers_is_fetched_from_the_leader() {
-    let mut world = cluster(3, |_| {});
-    let leader = world.elect();
-    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 1);
-    world.lose_when(move |flight| flight.what == "request" && flight.to != Party::Node(leader));
-    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 2);
-    world.heal();
-    converge(&mut world);
-    let fetched: u64 = (1..=3).map(|id| counters(&world, id).bodies_fetched).sum();
-    assert!(fetched >= 2, "{fetched}");
-}
-
-#[test]
-fn a_leader_deaf_to_client_multicast_hears_by_hint_and_hands_over() {
-    let mut world = cluster(3, |config| {
-        config.client.unicast_after = 1_000_000;
-    });
-    let leader = world.elect();
-    world.lose_when(move |flight| flight.what == "request" && flight.to == Party::Node(leader));
-    for round in 1..=40 {
-        assert_eq!(call(&mut world, 0, Request::Add(1, 1)), round);
-        for _ in 0..2 {
-            world.submit(0, Kind::Read, Request::Get(1).encode());
-        }
-        drain(&mut world, 0, 2);
-    }
-    let handed_over = world.run_until(Duration::from_secs(5), |world| {
-        world.submit(0, Kind::Read, Request::Get(1).encode());
-        world.leader().is_some_and(|now| now != leader)
-    });
-    assert!(handed_over);
-    assert!(counters(&world, leader).requests_ordered_by_hint > 0);
-    assert!(counters(&world, leader).transfers_deaf > 0);
-}
-
-#[test]
-fn an_old_leader_that_wakes_serves_nothing_stale() {
-    let mut world = cluster(3, |config| config.clients = 2);
-    let old = world.elect();
-    assert_eq!(call(&mut world, 0, Request::Set(1, 10)), 0);
-    world.pause(old);
-    assert!(world.run_until(Duration::from_secs(5), |world| world.leader().is_some_and(|leader| leader != old)));
-    assert_eq!(call(&mut world, 0, Request::Set(1, 20)), 10);
-    world.submit(1, Kind::Read, Request::Get(1).encode());
-    world.resume(old);
-    assert_eq!(value(&drain(&mut world, 1, 1)[0]), 20);
-    converge(&mut world);
-}
-
-#[test]
-fn an_isolated_leader_stops_its_heartbeats_and_steps_down() {
-    let mut world = cluster(5, |_| {});
-    let old = world.elect();
-    call(&mut world, 0, Request::Add(1, 1));
-    // It still reaches everybody; nobody reaches it.
-    for id in (1..=5).filter(|id| *id != old) {
-        world.block(Party::Node(id), Party::Node(old));
-    }
-    let replaced = world.run_until(Duration::from_secs(5), |world| world.leader().is_some_and(|leader| leader != old));
-    assert!(replaced, "half-deaf leaders must not keep the group from electing another");
-    assert_eq!(call(&mut world, 0, Request::Add(1, 1)), 2);
 }
 
 #[test]

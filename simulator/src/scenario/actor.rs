@@ -1,10 +1,12 @@
 //! Clients of a schedule.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hovercraft::Service;
 use r2p2::client::{Completion, Kind, Outcome, Ticket};
 
-use super::{PATIENCE_OF_CLIENTS, give_up};
+use super::{PATIENCE, give_up};
 use crate::registers::{Request, decode_reply};
 use crate::{Registers, World};
 
@@ -67,11 +69,20 @@ impl<'a, S: Service> Actor<'a, S> {
     /// Waits until `count` operations have ended that nobody waited for yet, and says how, in the order of their ends.
     ///
     /// # Panics
-    /// If they never do.
+    /// If they never do, within [`PATIENCE`].
     #[track_caller]
     pub fn end(&mut self, count: usize) -> Vec<Completion> {
+        self.end_within(PATIENCE, count)
+    }
+
+    /// The same where it may take longer, or must not.
+    ///
+    /// # Panics
+    /// If they do not end within `limit`.
+    #[track_caller]
+    pub fn end_within(&mut self, limit: Duration, count: usize) -> Vec<Completion> {
         let (mut done, number) = (Vec::new(), self.number);
-        let all = self.world.run_until(PATIENCE_OF_CLIENTS, |world| {
+        let all = self.world.run_until(limit, |world| {
             done.extend(world.completions(number).into_iter().map(|(_, completion)| completion));
             done.len() >= count
         });

@@ -57,9 +57,6 @@ use crate::{Registers, World, WorldConfig};
 /// How long a step of a schedule may take to come about.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long, when it is about clients: they may have to wait for sessions or for their own patience.
-const PATIENCE_OF_CLIENTS: Duration = Duration::from_secs(5000);
-
 /// What a scenario begins with.
 #[derive(Clone, Debug)]
 pub struct Setup {

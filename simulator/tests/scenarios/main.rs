@@ -1,0 +1,42 @@
+//! Schedules written out: each was found by looking for a way to lose, double or stall something.
+//!
+//! The first column is a schedule in brackets of protocol.md, or what else could go wrong; the last says which file of
+//! this folder, or of the one around it, has the test. With the feature `mutations` the tests in `broken.rs` see each of
+//! them fail where the rule that it is about is broken.
+//!
+//! | § | schedule | test |
+//! |---|---|---|
+//! | 1, 3.3 | a rid that wraps and is reused, with another body and with the same | `clients::a_rid_wraps_and_is_reused_with_another_body_and_with_the_same_body` |
+//! | 3.2 | a read answered again by another replica at a later index must not fill the gaps of the first answer | `clients::a_read_answered_again_while_fragments_of_the_first_answer_arrive` |
+//! | 3.2 | a second ACK aborts the C client | `normal_path.rs: a_plain_request_of_several_packets_is_acknowledged_once_by_the_leader` |
+//! | 3.3 | 7 overtakes 6 | `clients::seven_overtakes_six` |
+//! | 3.3 | a timed-out SET 1 executed after SET 2 | `clients::a_timed_out_write_is_fenced_by_the_next_one` |
+//! | 3.3 | an expired client retransmits an increment | `clients::an_expired_client_retransmits_an_increment` |
+//! | 3.3 | a new leader one hour ahead expires everybody | `clients::a_new_leader_one_hour_ahead_expires_nobody` |
+//! | 5.4 | the very last Append, notice or acknowledgement of an idle system is lost | `messages::the_very_last_append_notice_or_acknowledgement_of_an_idle_system_is_lost` |
+//! | 5.5 | a report per reply doubles the datagrams of a busy group | `messages::a_busy_group_reports_with_its_acknowledgements` |
+//! | 5.7, 7.8 | the replier crashes between commit and reply | `clients::a_replier_crashes_between_commit_and_reply` |
+//! | 6.6 | a commit notice overtakes its Append on a follower with a divergent tail | `messages::a_commit_notice_overtakes_its_append_on_a_follower_with_a_divergent_tail` |
+//! | 6.12 | garbage, damaged and spoofed messages | `strangers` |
+//! | 7.1 | bodies lost at all followers | `bodies::a_body_is_lost_at_all_followers` |
+//! | 7.1 | bodies that died with their leader hold all places in flight | `findings.rs: bodies_that_died_with_their_leader_do_not_block_later_ones` |
+//! | 7.1 | overload: bodies expire on followers while still queued at the leader | `bodies::overload_lasts_longer_than_followers_keep_bodies` |
+//! | 7.1 | a leader deaf to client multicast | `leaders::a_leader_is_deaf_to_client_multicast` |
+//! | 7.3 | what waits when the leader dies | `leaders::the_leader_dies_before_it_hears_of_a_request` |
+//! | 7.3 | requests that survive a change of leader are doubled | `leaders::unordered_requests_survive_a_change_of_leader_and_take_effect_once` |
+//! | 7.3 | the body of a truncated entry is gone everywhere | `bodies::the_only_one_with_a_body_has_its_entry_replaced` |
+//! | 7.5 | it votes twice in one term | `leaders::a_node_forgets_its_vote_and_comes_back`, with a disk `durability.rs: a_vote_survives_a_crash` |
+//! | 7.5 | the file was on a disk that is gone | `normal_path.rs: a_restarted_memory_node_is_refused_with_an_explanation`, `durability.rs: a_replaced_disk_is_refused` |
+//! | 7.5 | two nodes with the same id | `strangers::two_nodes_with_the_same_id` |
+//! | 7.7 | an old leader wakes from a pause | `leaders::an_old_leader_wakes_and_serves_nothing_stale` |
+//! | 7.7 | heartbeats that bring back no acknowledgement keep a leader from being elected that has a quorum | `leaders::a_leader_that_hears_nobody_is_replaced` |
+//!
+//! The schedules of §8 belong to the aggregator, which does not exist yet.
+
+mod bodies;
+#[cfg(feature = "mutations")]
+mod broken;
+mod clients;
+mod leaders;
+mod messages;
+mod strangers;
