@@ -81,7 +81,8 @@ pub struct Voter {
 /// When things happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timing {
-    /// The Raft clock's step. A heartbeat every [`Timing::HEARTBEAT_TICKS`], an election after 20 to 40 without one.
+    /// The Raft clock's step. A heartbeat every [`Timing::HEARTBEAT_TICKS`], an election after 20 to 40 without one. Terms without
+    /// a leader, one after the other, wait longer: see [`Timing::ELECTION_TICKS`].
     pub tick: Duration,
     /// R: how recently a node must have acknowledged to be chosen as a replier, and to count as in step.
     pub fresh: Duration,
@@ -103,7 +104,8 @@ pub struct Timing {
 impl Timing {
     /// Ticks between two heartbeats.
     pub const HEARTBEAT_TICKS: usize = 2;
-    /// Fewest ticks without a heartbeat before an election; the most is just below twice as many.
+    /// Fewest ticks without a heartbeat before an election; the most is just below twice as many. Both double with every
+    /// term without a leader from the third in a row on, up to sixteen times as many: votes may wait for slow disks.
     pub const ELECTION_TICKS: usize = 20;
 
     /// Fewest time without a heartbeat before an election.

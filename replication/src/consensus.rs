@@ -20,6 +20,9 @@ use crate::log::Log;
 use crate::message::{Append, AppendAck, Vote, VoteReply};
 use crate::storage::HardState;
 
+/// How often the election timeout is doubled at most, once for every term without a leader after the second.
+const PATIENCE_MAX: u32 = 4;
+
 /// Context of a vote request by which the crate knows that the leader asked for the election.
 const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 
@@ -41,6 +44,8 @@ pub struct Consensus {
     rng: SmallRng,
     /// Term and role in which the election timeout was drawn, and what was drawn.
     drawn: (Term, StateRole, usize),
+    /// How many terms in a row have begun of which no leader is known.
+    leaderless: u32,
     /// verified(term): see protocol.md §1.
     verified: (Term, LogIndex),
 }
@@ -53,7 +58,7 @@ impl Consensus {
             election_tick: Timing::ELECTION_TICKS,
             heartbeat_tick: Timing::HEARTBEAT_TICKS,
             min_election_tick: Timing::ELECTION_TICKS,
-            max_election_tick: 2 * Timing::ELECTION_TICKS,
+            max_election_tick: (2 * Timing::ELECTION_TICKS) << PATIENCE_MAX,
             // One entry per probe; the node core fills the datagram from its log.
             max_size_per_msg: 0,
             max_inflight_msgs: 1,
@@ -70,6 +75,7 @@ impl Consensus {
             me: config.me,
             rng: SmallRng::seed_from_u64(config.seed),
             drawn: (Term::MAX, StateRole::Follower, 0),
+            leaderless: 0,
             verified: (0, 0),
         };
         consensus.after_step();
@@ -425,8 +431,15 @@ impl Consensus {
 
     fn after_step(&mut self) {
         let (term, role) = (self.raft.term, self.raft.state);
+        if self.raft.leader_id != INVALID_ID {
+            self.leaderless = 0;
+        } else if term > self.drawn.0 {
+            self.leaderless += 1;
+        }
         if (self.drawn.0, self.drawn.1) != (term, role) {
-            let timeout = self.rng.random_range(Timing::ELECTION_TICKS..2 * Timing::ELECTION_TICKS);
+            // An election may need more time than there is: votes wait for two disks, one after the other.
+            let patience = self.leaderless.saturating_sub(2).min(PATIENCE_MAX);
+            let timeout = self.rng.random_range(Timing::ELECTION_TICKS..2 * Timing::ELECTION_TICKS) << patience;
             self.drawn = (term, role, timeout);
             if role == StateRole::Leader {
                 let peers: Vec<u64> = self.raft.prs().iter().map(|(id, _)| *id).collect();

@@ -1,4 +1,5 @@
-//! A sweep of random schedules that look for lost, doubled, stale, diverging, stalling or panicking nodes.
+//! A sweep of random schedules that look for lost, doubled, stale, diverging, stalling or panicking nodes; with disks,
+//! of which each has its own pace, every process may die and come back.
 
 mod common;
 
@@ -15,6 +16,7 @@ use simulator::linearizability::increments::{Increment, Totals};
 use simulator::linearizability::{BUDGET_DEFAULT, Verdict, check};
 use simulator::registers::{Request, decode_reply};
 use simulator::swarm::model::{RegisterModel, RegisterOp};
+use simulator::world::DiskConfig;
 use simulator::{Latency, NetworkConfig, Party, Registers, World, WorldConfig};
 
 const COUNTER: u64 = 100;
@@ -155,7 +157,44 @@ fn name(outcome: &Outcome) -> &'static str {
     }
 }
 
-fn sweep(seed: u64) {
+/// From syncs that cost next to nothing to syncs that take as long as an election timeout.
+fn disk(rng: &mut SmallRng) -> DiskConfig {
+    let most = [20, 300, 3000, 12_000][rng.random_range(0..4)];
+    DiskConfig {
+        latency: Duration::from_micros(rng.random_range(1..most)),
+        jitter: Duration::from_micros(rng.random_range(1..most)),
+    }
+}
+
+/// Kills, starts and slows down whatever has a disk.
+fn disturb(rng: &mut SmallRng, world: &mut Cluster, nodes: u16, paused: &mut Vec<u16>) {
+    let id = rng.random_range(1..=nodes);
+    match rng.random_range(0..100) {
+        0..2 => {
+            world.kill(id);
+            paused.retain(|paused| *paused != id);
+        }
+        2..5 => world.crash_after(id, rng.random_range(0..40)),
+        5 => {
+            for id in 1..=nodes {
+                world.kill(id);
+            }
+            paused.clear();
+        }
+        6..9 => {
+            if let Some(leader) = world.leader() {
+                world.kill(leader);
+                paused.retain(|paused| *paused != leader);
+            }
+        }
+        9..14 => world.set_disk(id, disk(rng)),
+        14..40 if world.node(id).is_none() => world.start(id),
+        _ => {}
+    }
+}
+
+fn sweep(seed: u64, durable: bool) {
+    let mut disks = SmallRng::seed_from_u64(seed ^ 0xd15c);
     let mut rng = SmallRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let nodes = [1, 3, 3, 3, 5][rng.random_range(0..5)];
     let clients = rng.random_range(1..5);
@@ -207,13 +246,19 @@ fn sweep(seed: u64) {
         config.node.timing.deaf_window = Duration::from_millis(50);
     }
     let pad = if rng.random_bool(0.3) { 6000 } else { 0 };
+    config.node.durable = durable;
     let summary = format!(
-        "seed {seed}: {nodes} nodes, {clients} clients, {mode:?}, {network:?}, pad {pad}, {:?}",
+        "seed {seed}, durable {durable}: {nodes} nodes, {clients} clients, {mode:?}, {network:?}, pad {pad}, {:?}",
         config.node.limits.fetch
     );
     let mut world: Cluster = World::new(config, Registers::default);
     let mut load = Load::new(seed, clients, pad);
     let (mut killed, mut paused, mut cut) = (0, Vec::<u16>::new(), Vec::<u16>::new());
+    if durable {
+        for id in 1..=nodes {
+            world.set_disk(id, disk(&mut disks));
+        }
+    }
     for _ in 0..rng.random_range(50..250) {
         for client in 0..clients {
             for _ in 0..rng.random_range(0..6) {
@@ -227,10 +272,16 @@ fn sweep(seed: u64) {
         }
         world.run_for(Duration::from_micros(rng.random_range(10..8000)));
         load.collect(&mut world);
+        if durable {
+            disturb(&mut disks, &mut world, nodes, &mut paused);
+        }
         let running = world.running();
+        if running.is_empty() {
+            continue;
+        }
         let victim = running[rng.random_range(0..running.len())];
         match rng.random_range(0..200) {
-            0..2 if killed < (nodes - 1) / 2 => {
+            0..2 if !durable && killed < (nodes - 1) / 2 => {
                 world.kill(victim);
                 paused.retain(|id| *id != victim);
                 killed += 1;
@@ -292,6 +343,15 @@ fn sweep(seed: u64) {
         world.resume(id);
     }
     world.set_network(NetworkConfig::default());
+    if durable {
+        world.set_disks(DiskConfig::default());
+        // What was to die may do so any moment.
+        world.run_for(Duration::from_millis(50));
+        for id in 1..=nodes {
+            world.kill(id);
+            world.start(id);
+        }
+    }
     let drained = world.run_until(Duration::from_secs(10), |world| {
         load.collect(world);
         load.open.is_empty()
@@ -318,17 +378,26 @@ fn sweep(seed: u64) {
     }
 }
 
-#[test]
-fn sweep_of_random_schedules() {
+fn sweeps(durable: bool) {
     let from: u64 = std::env::var("SWEEP_FROM").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
     let count: u64 = std::env::var("SWEEP_COUNT").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
     let mut failed = Vec::new();
     for seed in from..from + count {
-        let caught = std::panic::catch_unwind(|| sweep(seed));
+        let caught = std::panic::catch_unwind(|| sweep(seed, durable));
         if caught.is_err() {
             eprintln!("FAILED seed {seed}");
             failed.push(seed);
         }
     }
     assert!(failed.is_empty(), "failed seeds: {failed:?}");
+}
+
+#[test]
+fn sweep_of_random_schedules() {
+    sweeps(false);
+}
+
+#[test]
+fn sweep_of_random_schedules_with_disks() {
+    sweeps(true);
 }

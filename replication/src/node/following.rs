@@ -181,7 +181,10 @@ impl Node {
         self.following.ack_due = false;
         self.following.unreported = 0;
         self.following.unreported_since = None;
-        let matched = self.consensus.verified().min(self.consensus.persisted());
+        // Before its term is safe a node might be restarted in an earlier one, and let that one's leader replace what it
+        // has acknowledged.
+        let matched =
+            if self.persistence.is_term_safe() { self.consensus.verified().min(self.consensus.persisted()) } else { 0 };
         #[cfg(feature = "mutations")]
         let matched = if mutated!(AcknowledgeHeld) { matched.max(self.held.end()) } else { matched };
         AppendAck {

@@ -163,7 +163,7 @@ pub struct Node {
     /// Entries handed out for execution, and executed.
     dispatched: LogIndex,
     applied: LogIndex,
-    /// Last entry that was here when this process started.
+    /// Last entry that has been here since before this process started.
     restored: LogIndex,
     /// The latest timestamp of any entry this node ever held; the log itself may keep only entries without one.
     log_time: Instant,
@@ -409,6 +409,8 @@ impl Node {
         let Some(first) = self.consensus.unstable().first().map(|entry| entry.index) else { return };
         if first <= self.consensus.log().last() && !mutated!(TruncationSkipped) {
             assert!(first > self.dispatched, "a committed entry is never replaced");
+            // What comes in their place is new here, and answered by its replier like anything else.
+            self.restored = self.restored.min(first - 1);
             for record in self.consensus.log_mut().truncate(first) {
                 self.counters.entries_replaced += 1;
                 if record.entry.kind != EntryKind::TermStart {

@@ -1,10 +1,10 @@
 //! What waits for the disk (protocol.md §6.1, §6.2; the contract with the driver is in [`crate::storage`]).
 //!
 //! Changes are collected while inputs are handled and leave as one batch when the node settles. Three things wait for
-//! the driver's report: requests for votes and answers to them wait for term and vote; acknowledgements, the leader's
-//! own count and execution wait for entries, through Raft's own persisted index. Nothing else needs to: an acknowledged
-//! heartbeat or a rejection promises nothing that a restart could break, because whoever leads a term was elected by
-//! votes that were safe.
+//! the driver's report: requests for votes and answers to them wait for term and vote; acknowledgements wait for the term
+//! and for entries; the leader's own count and execution wait for entries, through Raft's own persisted index. Nothing
+//! else needs to: an acknowledged heartbeat or a rejection promises nothing that a restart could break, because whoever
+//! leads a term was elected by votes that were safe.
 
 use std::collections::VecDeque;
 
@@ -105,6 +105,11 @@ impl Persistence {
         }
     }
 
+    /// Whether term and vote are safe as they are.
+    pub(super) fn is_term_safe(&self) -> bool {
+        self.hard_state_in <= self.safe
+    }
+
     /// The batches up to `number` are safe. Returns how far the log is, unless a later batch replaces all of it.
     fn safe_up_to(&mut self, number: u64) -> Option<(LogIndex, Option<Term>)> {
         assert!(number <= self.number, "only what was handed out is persisted");
@@ -128,7 +133,7 @@ impl Node {
     /// Sends a message that promises term or vote, once these are safe.
     pub(super) fn promise(&mut self, to: NodeId, term: Term, message: Message) {
         let persistence = &mut self.persistence;
-        if persistence.hard_state_in <= persistence.safe {
+        if persistence.is_term_safe() {
             self.send(to, term, &message);
         } else if persistence.promises.len() < PROMISES_MAX {
             persistence.promises.push_back(Promise { after: persistence.hard_state_in, to, term, message });
@@ -161,6 +166,7 @@ impl Node {
     }
 
     pub(super) fn take_persisted(&mut self, now: Instant, number: u64) {
+        let was_term_safe = self.persistence.is_term_safe();
         if let Some((index, term)) = self.persistence.safe_up_to(number)
             && let Some(term) = term.or_else(|| self.consensus.log().term_at(index))
         {
@@ -171,6 +177,9 @@ impl Node {
                 self.following.owe_ack();
                 self.commit_early();
             }
+        }
+        if !was_term_safe && self.persistence.is_term_safe() {
+            self.following.owe_ack();
         }
         let safe = self.persistence.safe;
         while self.persistence.promises.front().is_some_and(|promise| promise.after <= safe) {

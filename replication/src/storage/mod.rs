@@ -103,7 +103,8 @@ pub trait Storage {
     /// See [`StorageError`]. A failed sync must not be tried again: the system may have dropped what it could not write.
     fn sync(&mut self) -> Result<(), StorageError>;
 
-    /// What is kept.
+    /// What is kept, and safe from now on as after a [`Storage::sync`]: the node relies on all of it at once. What only a
+    /// crash of the process has left unsynced must be synced before it is returned.
     ///
     /// # Errors
     /// See [`StorageError`]: what is damaged is never repaired by guessing.

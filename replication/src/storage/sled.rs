@@ -212,6 +212,8 @@ impl Storage for SledStorage {
     }
 
     fn load(&mut self) -> Result<Stored, StorageError> {
+        // What a killed process had written is in the system's memory at least, and is relied on from now on.
+        self.sync()?;
         let mut stored = Stored::default();
         for Persist { number, hard_state, lives, first, records } in self.batches()? {
             stored.hard_state = hard_state.unwrap_or(stored.hard_state);

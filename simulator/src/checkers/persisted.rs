@@ -24,6 +24,14 @@ pub fn voted(me: MemberId, safe: HardState, term: Term, to: Option<MemberId>, me
     }
 }
 
+/// A node whose disk has the term `safe` acknowledges everything up to `matched` to the leader of `term`.
+///
+/// # Errors
+/// A crash would make it follow leaders of terms before that one again.
+pub fn acknowledged(node: NodeId, term: Term, matched: LogIndex, safe: Term) -> Result {
+    if matched == 0 || safe >= term { Ok(()) } else { Err(Violation::TermNotPersisted { node, term, safe }) }
+}
+
 /// A node counts or acknowledges everything up to `index`, whose entry is of `term`; on its disk that is of term `safe`,
 /// or not there.
 ///
@@ -70,6 +78,15 @@ mod tests {
         }
         let other = HardState { term: 3, vote: Some(N1) };
         assert!(matches!(voted(N1, other, 3, Some(N2), &GRANTED), Err(Violation::VoteNotPersisted { .. })));
+    }
+
+    #[test]
+    fn an_acknowledgement_in_a_term_that_may_be_forgotten_is_found() {
+        assert_eq!(acknowledged(NodeId(1), 3, 7, 3), Ok(()));
+        assert_eq!(acknowledged(NodeId(1), 3, 7, 4), Ok(()), "of a term that is over");
+        assert_eq!(acknowledged(NodeId(1), 3, 0, 2), Ok(()), "nothing is promised");
+        let forgotten = Violation::TermNotPersisted { node: NodeId(1), term: 3, safe: 2 };
+        assert_eq!(acknowledged(NodeId(1), 3, 7, 2), Err(forgotten));
     }
 
     #[test]

@@ -145,6 +145,9 @@ pub enum Violation {
     )]
     VoteNotPersisted { node: NodeId, term: Term, vote: Option<MemberId>, safe_term: Term, safe_vote: Option<MemberId> },
     /// See [`super::persisted`].
+    #[error("§6.1 {node} acknowledges in term {term}, but a crash would leave it in term {safe}")]
+    TermNotPersisted { node: NodeId, term: Term, safe: Term },
+    /// See [`super::persisted`].
     #[error("§6.2 {node} counts index {index} of term {term:?}, but a crash would leave it with {safe:?} there")]
     EntryNotPersisted { node: NodeId, index: LogIndex, term: Option<Term>, safe: Option<Term> },
     /// See [`super::memory`].

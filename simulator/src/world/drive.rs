@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hovercraft::applier::Work;
+use hovercraft::message::{AppendAck, Message};
 use hovercraft::node::StopReason;
 use hovercraft::{Destination, NodeId, Output, Service};
 use r2p2::Instant;
@@ -194,7 +195,13 @@ impl<S: Service> World<S> {
                     Destination::Peer(to) => Some(member(to.0)),
                     Destination::Group => None,
                 };
-                checkers::persisted::voted(node.me(), disk.hard_state(), envelope.term, to, &message)?;
+                let safe = disk.hard_state();
+                checkers::persisted::voted(node.me(), safe, envelope.term, to, &message)?;
+                if let Message::AppendAck(AppendAck { matched, .. }) = message {
+                    checkers::persisted::acknowledged(NodeId(id), envelope.term, matched, safe.term)?;
+                    let term = node.consensus().log().term_at(matched);
+                    checkers::persisted::counted(NodeId(id), matched, term, disk.term_at(matched))?;
+                }
             }
         }
         for (_, packet) in replies {

@@ -133,6 +133,13 @@ impl<S: Service> World<S> {
         }
     }
 
+    /// Makes one node's disk faster or slower, if it has one.
+    pub fn set_disk(&mut self, id: u16, config: DiskConfig) {
+        if let Some(disk) = &mut self.host_mut(id).disk {
+            disk.set_config(config);
+        }
+    }
+
     /// Puts an empty disk in place of that of a node which does not run.
     pub fn replace_disk(&mut self, id: u16) {
         assert!(self.host(id).running.is_none(), "{id} runs");
@@ -220,9 +227,6 @@ impl<S: Service> World<S> {
             return;
         }
         self.happened(What::Resumed(id));
-        if std::mem::take(&mut self.host_mut(id).synced_while_paused) {
-            self.synced(id, self.host(id).process);
-        }
         if std::mem::take(&mut self.host_mut(id).synced_while_paused) {
             self.synced(id, self.host(id).process);
         }
