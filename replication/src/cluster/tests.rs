@@ -70,7 +70,7 @@ fn a_typo_is_named_with_what_was_meant() {
         ("[timing]\ntick = 5", "`timing.tick`, did you mean `tick_ms`?"),
         ("[fault]\nloss = 0.1", "`fault`, did you mean `faults`?"),
         ("[[nodes]]\nid = 1\nrequest = \"127.0.0.1:1\"", "`nodes[0].request`, did you mean `requests`?"),
-        ("zzzzzzzzzz = 1", "there is no key `zzzzzzzzzz`; the keys there are: client, durability"),
+        ("zzzzzzzzzz = 1", "there is no key `zzzzzzzzzz`; the keys there are: client, data_dir, durability"),
     ] {
         says(text, expected);
     }
