@@ -10,6 +10,7 @@ use rand::distr::uniform::SampleRange;
 use super::network::network;
 use super::options::Options;
 use crate::streams::stream;
+use crate::world::DiskConfig;
 
 impl Options {
     /// What this seed stands for.
@@ -21,7 +22,8 @@ impl Options {
         let loss_of = |id: u16| if lossy_receivers { draw.share_of("receiver loss", id.into(), 0.5) } else { 0.0 };
         let kills = if draw.chance("may kill", 0.5) { draw.range("kills", 0..=(nodes - 1) / 2) } else { 0 };
         // Who has fallen behind the log needs a snapshot, which does not exist yet: that is as bad as a killed node.
-        let short_log = kills == 0 && draw.chance("short log", 0.3);
+        let durable = draw.chance("durable", 0.4);
+        let short_log = kills == 0 && !durable && draw.chance("short log", 0.3);
         let (clients, plain_clients) = (
             draw.range("clients", 1..=8),
             if draw.chance("plain", 0.3) { draw.range("plain clients", 1..=2) } else { 0 },
@@ -45,6 +47,14 @@ impl Options {
             one_way: draw.chance("one-way", 0.3),
             partial: draw.chance("partial", 0.3),
             kills,
+            disk: durable.then(|| DiskConfig {
+                latency: draw.micros("sync", 1..=1_000),
+                jitter: draw.micros("sync jitter", 0..=2_000),
+            }),
+            crashes: draw.chance("crashes", 0.7),
+            blackouts: draw.chance("blackouts", 0.3),
+            disk_faults: draw.chance("disk faults", 0.3),
+            slow_disks: draw.chance("slow disks", 0.3),
             pauses: draw.chance("pauses", 0.4),
             drift_ppm_max: *draw.pick("drift", &[0, 0, 200, 200, 200, 100_000]),
             // Who jumps past the time for which plain requests are remembered has forgotten them.
@@ -159,7 +169,8 @@ mod tests {
             assert!((1..=9).contains(&options.nodes));
             assert!(options.mode != Mode::Unreplicated || options.nodes == 1);
             assert!(options.kills * 2 < options.nodes, "a majority stays");
-            assert!(options.kills == 0 || options.retained_entries_max == 65_536);
+            assert!(options.kills == 0 && options.disk.is_none() || options.retained_entries_max == 65_536);
+            assert!(options.disk.is_none() || options.mode != Mode::Unreplicated);
         }
     }
 }

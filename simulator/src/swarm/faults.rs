@@ -31,12 +31,34 @@ pub enum FaultKind {
     Jump,
     /// A clock is set back, and stands still.
     Stall,
+    /// A durable node dies between any two things it does, and is started again.
+    Crash,
+    /// All durable nodes lose power at once.
+    Blackout,
+    /// A disk is full for a while; its node stops and is started again when there is room.
+    DiskFull,
+    /// A disk fails for a while.
+    DiskFailure,
+    /// All disks are slow for a while.
+    SlowDisks,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Split, Self::OneWay, Self::Partial, Self::Pause, Self::Kill, Self::Jump, Self::Stall];
+    pub const ALL: [Self; 12] = [
+        Self::Split,
+        Self::OneWay,
+        Self::Partial,
+        Self::Pause,
+        Self::Kill,
+        Self::Jump,
+        Self::Stall,
+        Self::Crash,
+        Self::Blackout,
+        Self::DiskFull,
+        Self::DiskFailure,
+        Self::SlowDisks,
+    ];
 
     /// Its name, as overrides write it.
     pub fn name(self) -> &'static str {
@@ -48,55 +70,30 @@ impl FaultKind {
             Self::Kill => "kill",
             Self::Jump => "jump",
             Self::Stall => "stall",
+            Self::Crash => "crash",
+            Self::Blackout => "blackout",
+            Self::DiskFull => "diskfull",
+            Self::DiskFailure => "diskfailure",
+            Self::SlowDisks => "slowdisks",
         }
     }
 
     /// How many of it there are at most in such a run.
     fn most(self, options: &Options) -> u32 {
+        let durable = options.disk.is_some();
+        let any = |wanted: bool| if wanted { FAULTS_MAX } else { 0 };
         match self {
-            Self::Split => {
-                if options.splits {
-                    FAULTS_MAX
-                } else {
-                    0
-                }
-            }
-            Self::OneWay => {
-                if options.one_way {
-                    FAULTS_MAX
-                } else {
-                    0
-                }
-            }
-            Self::Partial => {
-                if options.partial {
-                    FAULTS_MAX
-                } else {
-                    0
-                }
-            }
-            Self::Pause => {
-                if options.pauses {
-                    FAULTS_MAX
-                } else {
-                    0
-                }
-            }
+            Self::Split => any(options.splits),
+            Self::OneWay => any(options.one_way),
+            Self::Partial => any(options.partial),
+            Self::Pause => any(options.pauses),
             Self::Kill => options.kills.into(),
-            Self::Jump => {
-                if options.jump_max.is_zero() {
-                    0
-                } else {
-                    FAULTS_MAX
-                }
-            }
-            Self::Stall => {
-                if options.stall_max.is_zero() {
-                    0
-                } else {
-                    FAULTS_MAX
-                }
-            }
+            Self::Jump => any(!options.jump_max.is_zero()),
+            Self::Stall => any(!options.stall_max.is_zero()),
+            Self::Crash => any(options.crashes && durable),
+            Self::Blackout => any(options.blackouts && durable),
+            Self::DiskFull | Self::DiskFailure => any(options.disk_faults && durable),
+            Self::SlowDisks => any(options.slow_disks && durable),
         }
     }
 
@@ -106,6 +103,10 @@ impl FaultKind {
             Self::Split | Self::OneWay | Self::Partial => (4, 5),
             Self::Pause => (6, 6),
             Self::Kill | Self::Jump | Self::Stall => (6, 0),
+            Self::Crash => (3, 2),
+            Self::Blackout => (12, 2),
+            Self::DiskFull | Self::DiskFailure => (10, 4),
+            Self::SlowDisks => (8, 4),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Does to a world what the options say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hovercraft::Service;
@@ -12,7 +12,11 @@ use rand::{Rng, SeedableRng};
 use super::faults::{Fault, FaultId, FaultKind, schedule};
 use super::options::Options;
 use crate::streams::stream;
-use crate::{Party, World};
+use crate::world::{DiskConfig, DiskFault};
+use crate::{NetworkConfig, Party, World};
+
+/// A crash comes within so many things that a node does.
+const OUTPUTS_MAX: u32 = 60;
 
 /// Lets faults strike and pass when they are due.
 #[derive(Debug)]
@@ -24,6 +28,10 @@ pub(super) struct Injector {
     cuts: BTreeMap<FaultId, Vec<(Party, Party)>>,
     /// Which pause holds a node.
     paused: BTreeMap<u16, FaultId>,
+    /// Nodes that never come back.
+    dead: BTreeSet<u16>,
+    /// Which nodes are started again when a fault has passed.
+    down: BTreeMap<FaultId, Vec<u16>>,
 }
 
 /// A fault strikes or passes.
@@ -40,7 +48,14 @@ impl Injector {
         if let Some((slow, processing)) = options.slow {
             world.set_processing(slow, Some(processing));
         }
-        let mut injector = Self { due: BTreeMap::new(), turns: 0, cuts: BTreeMap::new(), paused: BTreeMap::new() };
+        let mut injector = Self {
+            due: BTreeMap::new(),
+            turns: 0,
+            cuts: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            down: BTreeMap::new(),
+        };
         for fault in schedule(options) {
             injector.schedule(world.now() + fault.at, Turn::Strikes(fault));
         }
@@ -57,7 +72,7 @@ impl Injector {
         while self.next() <= world.now() {
             match self.due.pop_first() {
                 Some((_, Turn::Strikes(fault))) => self.strike(options, world, fault),
-                Some((_, Turn::Passes(id))) => self.pass(world, id),
+                Some((_, Turn::Passes(id))) => self.pass(options, world, id),
                 None => return,
             }
         }
@@ -82,6 +97,7 @@ impl Injector {
             }
             FaultKind::Kill => {
                 if let Some(id) = victim(world, rng) {
+                    self.dead.insert(id);
                     world.kill(id);
                 }
             }
@@ -95,13 +111,32 @@ impl Injector {
                     world.set_clock_back(party, up_to(options.stall_max, rng));
                 }
             }
+            FaultKind::Crash => {
+                if let Some(id) = victim(world, rng) {
+                    self.down.insert(fault.id, vec![id]);
+                    world.crash_after(id, rng.random_range(0..OUTPUTS_MAX));
+                }
+            }
+            FaultKind::Blackout => {
+                let all = world.running();
+                for id in &all {
+                    world.kill(*id);
+                }
+                self.down.insert(fault.id, all);
+            }
+            FaultKind::DiskFull => self.break_disk(world, rng, fault.id, DiskFault::Full),
+            FaultKind::DiskFailure => self.break_disk(world, rng, fault.id, DiskFault::Broken),
+            FaultKind::SlowDisks => {
+                let latency = Duration::from_micros(rng.random_range(1_000..50_000));
+                world.set_disks(DiskConfig { latency, jitter: latency });
+            }
         }
         if !fault.lasts.is_zero() {
             self.schedule(world.now() + fault.lasts, Turn::Passes(fault.id));
         }
     }
 
-    fn pass<S: Service>(&mut self, world: &mut World<S>, id: FaultId) {
+    fn pass<S: Service>(&mut self, options: &Options, world: &mut World<S>, id: FaultId) {
         if self.cuts.remove(&id).is_some() {
             self.block(world);
         }
@@ -109,6 +144,47 @@ impl Injector {
         for node in freed {
             self.paused.remove(&node);
             world.resume(node);
+        }
+        if id.kind == FaultKind::SlowDisks {
+            world.set_disks(options.disk.unwrap_or_default());
+        }
+        for node in self.down.remove(&id).unwrap_or_default() {
+            world.set_disk_fault(node, None);
+            self.restart(world, node);
+        }
+    }
+
+    /// The end of all faults: everything works again, and whoever can come back is there.
+    pub(super) fn heal<S: Service>(&mut self, options: &Options, world: &mut World<S>) {
+        world.heal();
+        world.set_network(NetworkConfig::default());
+        world.let_clocks_run();
+        if let Some(disk) = options.disk {
+            world.set_disks(disk);
+        }
+        for id in 1..=options.nodes {
+            world.set_processing(id, None);
+            world.resume(id);
+            world.set_disk_fault(id, None);
+            world.spare(id);
+            if options.disk.is_some() && world.node(id).is_none() && !self.dead.contains(&id) {
+                world.start(id);
+            }
+        }
+    }
+
+    /// Starts a node again, whether its crash has come already or not.
+    fn restart<S: Service>(&mut self, world: &mut World<S>, id: u16) {
+        if !self.dead.contains(&id) {
+            world.kill(id);
+            world.start(id);
+        }
+    }
+
+    fn break_disk<S: Service>(&mut self, world: &mut World<S>, rng: &mut SmallRng, id: FaultId, fault: DiskFault) {
+        if let Some(node) = victim(world, rng) {
+            self.down.insert(id, vec![node]);
+            world.set_disk_fault(node, Some(fault));
         }
     }
 

@@ -34,7 +34,7 @@ use crate::checkers::Violation;
 use crate::linearizability::{self, Verdict as Linearizability};
 use crate::recording::{Recording, RecordingConfig};
 use crate::streams::scramble;
-use crate::{NetworkConfig, Party, World, WorldConfig};
+use crate::{Party, World, WorldConfig};
 use events::Watch;
 use injector::Injector;
 use journal::{Journal, Witnessed};
@@ -115,7 +115,7 @@ fn play<S: Service>(options: &Options, world: &mut World<S>, workload: &mut Work
         let next = end.min(injector.next()).min(workload.next(options)).min(world.now() + LOOK_EVERY);
         pass(world, next);
     }
-    heal(world);
+    injector.heal(options, world);
     workload.finish(world, OPERATIONS_AFTER);
     let end = world.now() + HEAL_BOUND;
     let (mut waits_for, mut steady) = (None, Steady::default());
@@ -138,16 +138,6 @@ fn play<S: Service>(options: &Options, world: &mut World<S>, workload: &mut Work
 fn pass<S: Service>(world: &mut World<S>, at: Instant) {
     let at = at.max(world.now() + Duration::from_nanos(1));
     while world.step(at) && !world.has_completions() {}
-}
-
-fn heal<S: Service>(world: &mut World<S>) {
-    world.heal();
-    world.set_network(NetworkConfig::default());
-    world.let_clocks_run();
-    for id in world.running() {
-        world.set_processing(id, None);
-        world.resume(id);
-    }
 }
 
 /// How long a request may wait at a leader that nothing disturbs.

@@ -9,7 +9,7 @@ use hovercraft::{Mode, Timing};
 use r2p2::client::Route;
 
 use super::faults::{self, FaultId};
-use crate::world::ClockConfig;
+use crate::world::{ClockConfig, DiskConfig};
 use crate::{NetworkConfig, WorldConfig};
 
 /// Everything that a seed decides about a run.
@@ -39,8 +39,18 @@ pub struct Options {
     pub one_way: bool,
     /// Whether some pairs of nodes are cut off from each other.
     pub partial: bool,
-    /// Most nodes killed; never a majority, because nodes do not come back.
+    /// Most nodes killed; never a majority, because these do not come back.
     pub kills: u16,
+    /// The nodes' disks, if they are durable.
+    pub disk: Option<DiskConfig>,
+    /// Whether durable nodes crash at any step and are started again.
+    pub crashes: bool,
+    /// Whether all durable nodes lose power at once.
+    pub blackouts: bool,
+    /// Whether disks are full, or fail.
+    pub disk_faults: bool,
+    /// Whether disks become slow.
+    pub slow_disks: bool,
     /// Whether nodes are paused.
     pub pauses: bool,
     /// Most by which clocks are faster or slower than they should be, in parts per million.
@@ -124,6 +134,7 @@ impl Options {
         self.mode = mode;
         if mode == Mode::Unreplicated {
             self.set_nodes(1);
+            self.disk = None;
         }
     }
 
@@ -135,10 +146,12 @@ impl Options {
         config.plain_clients = self.plain_clients;
         config.network = self.network;
         config.clocks = ClockConfig { drift_ppm_max: self.drift_ppm_max, start_max: CLOCK_START_MAX };
+        config.disk = self.disk.unwrap_or_default();
         let node = &mut config.node;
         node.mode = self.mode;
         node.replier_choice = self.replier_choice;
         node.early_commit = self.early_commit;
+        node.durable = self.disk.is_some();
         node.timing = Timing { tick: self.tick, order_age_max: self.order_age_max, ..Timing::default() };
         node.limits.unordered.age_max = self.order_age_max * 3;
         node.limits.replier_queue_max = self.replier_queue_max;
@@ -204,6 +217,14 @@ impl fmt::Display for Options {
             "clocks     drift up to {} ppm, jump by up to {:?}, stand still for up to {:?}",
             self.drift_ppm_max, self.jump_max, self.stall_max
         )?;
+        match self.disk {
+            Some(disk) => writeln!(
+                f,
+                "disks      sync {:?} + {:?}, crashes {}, blackouts {}, full or failing {}, slow {}",
+                disk.latency, disk.jitter, self.crashes, self.blackouts, self.disk_faults, self.slow_disks
+            )?,
+            None => writeln!(f, "disks      none, everything in memory")?,
+        }
         let schedule = faults::schedule(self);
         if schedule.len() <= LISTED_MAX {
             let faults: Vec<String> = schedule.iter().map(ToString::to_string).collect();

@@ -113,9 +113,9 @@ impl Disk {
         self.config = config;
     }
 
-    /// Breaks, fills or repairs it.
-    pub(super) fn set_fault(&mut self, fault: Option<DiskFault>) {
-        self.fault = fault;
+    /// Breaks, fills or repairs it. Returns what was wrong with it before.
+    pub(super) fn set_fault(&mut self, fault: Option<DiskFault>) -> Option<DiskFault> {
+        std::mem::replace(&mut self.fault, fault)
     }
 
     /// Term and vote as a crash would leave them at worst.

@@ -117,10 +117,17 @@ impl<S: Service> World<S> {
         }
     }
 
+    /// Takes back [`World::crash_after`], if it has not happened yet.
+    pub fn spare(&mut self, id: u16) {
+        self.host_mut(id).crash_after = None;
+    }
+
     /// Fills or breaks a node's disk, or repairs it with what it has.
     pub fn set_disk_fault(&mut self, id: u16, fault: Option<DiskFault>) {
         let Some(disk) = &mut self.host_mut(id).disk else { return };
-        disk.set_fault(fault);
+        if disk.set_fault(fault) == fault {
+            return;
+        }
         self.faults.disks += u64::from(fault.is_some());
         self.happened(What::Disk(id, fault));
     }

@@ -132,6 +132,8 @@ pub(super) fn struck(report: &Report) -> [(&'static str, u64); 9] {
         ("clocks that stood still", faults.clock_stalls),
         ("nodes killed", faults.kills),
         ("nodes paused", faults.pauses),
+        ("nodes started again from disk", faults.restarts),
+        ("disks full or failing", faults.disks),
     ]
 }
 
