@@ -20,8 +20,9 @@ use crate::output::Failure;
 
 /// Run one node of a cluster in the foreground, until Ctrl-C.
 ///
-/// Every node of a cluster, and every client, reads the same configuration. A node keeps everything in memory: after it
-/// has stopped, the same identity must not come back (docs/protocol.md §7.5), and a second start is refused.
+/// Every node of a cluster, and every client, reads the same configuration. With durability = "os" or "sync" a node goes
+/// on from its data when it is started again. In memory mode it has forgotten everything after it has stopped: the same
+/// identity must not come back (docs/protocol.md §7.5), and a second start is refused.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Logs go to stderr; RUST_LOG chooses how much (RUST_LOG=debug).\n\n\
     Examples:\n  \

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use hovercraft::Mode;
-use hovercraft::cluster::{ClusterConfig, FanOut};
+use hovercraft::cluster::{ClusterConfig, Durability, FanOut};
 use serde_json::json;
 
 use crate::local::{self, LocalCluster};
@@ -17,12 +17,13 @@ use crate::processes::{self, Event, Events, NodeProcess};
 /// Start a cluster on this machine and keep it running until Ctrl-C.
 ///
 /// Each node is a process of its own. When the cluster is ready, one line on stdout says where it is. `hovercraft kv` and
-/// `hovercraft status` in a second terminal find it without options. Everything is kept in memory and is gone afterwards,
-/// and so are all processes and files.
+/// `hovercraft status` in a second terminal find it without options. Unless there is --data, everything is kept in memory
+/// and is gone afterwards, and so are all processes and files.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
         hovercraft up                              3 nodes, key-value store\n  \
         hovercraft up --nodes 5                    survives 2 failures\n  \
+        hovercraft up --data ./data                survives Ctrl-C: the next one goes on from there\n  \
         hovercraft up --dir /tmp/second            a second cluster; talk to it with\n  \
         hovercraft kv --config /tmp/second/default.toml get key")]
 pub(crate) struct Args {
@@ -38,8 +39,14 @@ pub(crate) struct Args {
     /// temporary directory].
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
+    /// Keep the nodes' data there, and go on from what is there already [default: everything in memory].
+    #[arg(long, value_name = "DIRECTORY")]
+    data: Option<PathBuf>,
+    /// What an acknowledged write has survived, with --data [default: sync].
+    #[arg(long, value_enum, requires = "data")]
+    durability: Option<DurabilityArg>,
     /// Start the nodes of this configuration instead of making one up.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "mode", "fan_out", "drop"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "mode", "fan_out", "drop", "data", "durability"])]
     config: Option<PathBuf>,
     /// How one request reaches all nodes [default: multicast, or unicast where that does not work].
     #[arg(long, value_enum)]
@@ -72,6 +79,24 @@ pub(crate) enum FanOutArg {
     Unicast,
 }
 
+/// What an acknowledged write has survived.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum DurabilityArg {
+    /// That all processes die.
+    Os,
+    /// That all machines lose power.
+    Sync,
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(durability: DurabilityArg) -> Self {
+        match durability {
+            DurabilityArg::Os => Self::Os,
+            DurabilityArg::Sync => Self::Sync,
+        }
+    }
+}
+
 impl From<ModeArg> for Mode {
     fn from(mode: ModeArg) -> Self {
         match mode {
@@ -101,8 +126,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             if let Some(note) = note {
                 tell(format_args!("note: {note}"));
             }
-            let default = if nodes == 1 { ModeArg::Unreplicated } else { ModeArg::Hovercraft };
+            // One node without a log could not keep anything.
+            let bare = nodes == 1 && args.data.is_none();
+            let default = if bare { ModeArg::Unreplicated } else { ModeArg::Hovercraft };
             config.mode = args.mode.unwrap_or(default).into();
+            if let Some(data) = &args.data {
+                let data = std::path::absolute(data)
+                    .map_err(|error| Failure::usage(format!("there is no directory {}: {error}", data.display())))?;
+                config.durability = args.durability.unwrap_or(DurabilityArg::Sync).into();
+                config.data_dir = Some(data);
+            }
             config.faults.loss = args.drop;
             (config, Some(ports))
         }
@@ -123,9 +156,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             Event::Stop => return Ok(stop(&mut cluster, &events)),
             Event::Child => {
                 if report_dead(&mut cluster) == 0 {
-                    return Err(Failure::new("all nodes are dead")
-                        .means("Everything the cluster kept is lost.")
-                        .todo("Start a new one."));
+                    let failure = Failure::new("all nodes are dead");
+                    return Err(match &cluster.config.data_dir {
+                        None => failure.means("Everything the cluster kept is lost.").todo("Start a new one."),
+                        Some(data) => failure
+                            .means(format!("What they acknowledged is in {}.", data.display()))
+                            .todo("Start it again."),
+                    });
                 }
             }
         }
