@@ -120,7 +120,7 @@ pub(super) fn to_json(case: &Case, report: &Report, shrunk: Option<&Shrunk>) -> 
 }
 
 /// How often each kind of fault struck.
-pub(super) fn struck(report: &Report) -> [(&'static str, u64); 9] {
+pub(super) fn struck(report: &Report) -> [(&'static str, u64); 11] {
     let faults = &report.faults;
     [
         ("datagrams lost", faults.lost),
