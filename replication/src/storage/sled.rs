@@ -134,6 +134,14 @@ impl SledStorage {
         })
     }
 
+    /// Makes what sled has written to its files as safe as the policy demands.
+    fn sync_files(&mut self) -> Result<(), StorageError> {
+        match self.safety {
+            Safety::Written => Ok(()),
+            Safety::Synced => self.sync_blobs().and_then(|()| self.log.sync_data()).map_err(|error| io_error(&error)),
+        }
+    }
+
     fn sync_blobs(&mut self) -> io::Result<()> {
         let directory = self.path.join(BLOBS);
         let mut there = BTreeSet::new();
@@ -205,15 +213,12 @@ impl Storage for SledStorage {
 
     fn sync(&mut self) -> Result<(), StorageError> {
         self.db.flush().map_err(sled_error)?;
-        match self.safety {
-            Safety::Written => Ok(()),
-            Safety::Synced => self.sync_blobs().and_then(|()| self.log.sync_data()).map_err(|error| io_error(&error)),
-        }
+        self.sync_files()
     }
 
     fn load(&mut self) -> Result<Stored, StorageError> {
-        // What a killed process had written is in the system's memory at least, and is relied on from now on.
-        self.sync()?;
+        // What a killed process had written may be in the system's memory only, and is relied on from now on.
+        self.sync_files()?;
         let mut stored = Stored::default();
         for Persist { number, hard_state, lives, first, records } in self.batches()? {
             stored.hard_state = hard_state.unwrap_or(stored.hard_state);
