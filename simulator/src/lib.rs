@@ -13,6 +13,7 @@ pub mod pcap;
 pub mod recording;
 pub mod registers;
 pub mod scenario;
+pub mod schedule;
 mod streams;
 pub mod swarm;
 pub mod world;

@@ -6,13 +6,14 @@ use hovercraft::applier::Effect;
 use hovercraft::entry::Entry;
 use hovercraft::{LogIndex, NodeId};
 
-use super::{Result, Violation, bound};
+use super::recent::Recent;
+use super::{HISTORY_MAX, Result, Violation, bound};
 
 /// What took effect where.
 #[derive(Debug, Default)]
 pub struct AtMostOnce {
     effects: BTreeMap<LogIndex, Effect>,
-    written: BTreeMap<(u64, u64), LogIndex>,
+    written: Recent<(u64, u64), LogIndex, HISTORY_MAX>,
 }
 
 impl AtMostOnce {
@@ -25,11 +26,10 @@ impl AtMostOnce {
             && let Some(session) = entry.request.session
         {
             let (client, seq) = (session.client, session.seq);
-            let first = *self.written.entry((client, seq)).or_insert(index);
+            let first = *self.written.get_or_insert_with((client, seq), || index);
             if first != index {
                 return Err(Violation::TwiceExecuted { node, client, seq, first, second: index });
             }
-            bound(&mut self.written);
         }
         // Which node answers a read is the only thing that may differ.
         let found = if effect == Effect::Queried { Effect::ReadElsewhere } else { effect };

@@ -42,6 +42,7 @@ pub mod one_leader;
 pub mod persisted;
 pub mod plain_once;
 pub mod read_only;
+pub mod recent;
 pub mod replier_queue;
 pub mod same_answer;
 pub mod same_log;
@@ -63,8 +64,8 @@ use r2p2::DigestKey;
 
 pub use violation::Violation;
 
-/// How much history each checker keeps for nodes that lag behind.
-pub const HISTORY_MAX: usize = 1 << 20;
+/// How much history each checker keeps for nodes that lag behind: twice as much as nodes keep of their logs by default.
+pub const HISTORY_MAX: usize = 1 << 17;
 
 /// A checker's answer.
 pub type Result = std::result::Result<(), Violation>;

@@ -3,21 +3,20 @@
 //! no longer knows an answer, or never executed the request, is no answer in this sense; nor are answers of several
 //! packets looked at, whose parts need not be cut alike.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use hovercraft::entry::Entry;
 use hovercraft::{LogIndex, NodeId};
 use r2p2::wire::{Header, MessageType, Packet, ReplyStatus};
 
-use super::{HISTORY_MAX, Result, Violation, bound};
+use super::recent::Recent;
+use super::{HISTORY_MAX, Result, Violation};
 
 /// The first answer to every write, and to every read at every index.
 #[derive(Debug, Default)]
 pub struct SameAnswer {
     /// By (client, seq, the entry it names or none); of a write there is one, whatever it names.
-    answers: BTreeMap<(u64, u64, Option<LogIndex>), Answer>,
-    reads: BTreeSet<(u64, u64)>,
+    answers: Recent<(u64, u64, Option<LogIndex>), Answer, HISTORY_MAX>,
+    reads: Recent<(u64, u64), (), HISTORY_MAX>,
 }
 
 #[derive(Debug)]
@@ -31,10 +30,7 @@ impl SameAnswer {
     /// An entry is executed, by whomever.
     pub fn ordered(&mut self, entry: &Entry) {
         if let (true, Some(session)) = (entry.read_only, entry.request.session) {
-            self.reads.insert((session.client, session.seq));
-            if self.reads.len() > HISTORY_MAX {
-                self.reads.pop_first();
-            }
+            self.reads.get_or_insert_with((session.client, session.seq), || ());
         }
     }
 
@@ -55,9 +51,8 @@ impl SameAnswer {
         let is_read = self.reads.contains(&(client, seq));
         let body = view.payload();
         let key = (client, seq, index.filter(|_| is_read));
-        let first = self.answers.entry(key).or_insert_with(|| Answer { by: node, index, body: body.to_vec() });
+        let first = self.answers.get_or_insert_with(key, || Answer { by: node, index, body: body.to_vec() });
         if (first.index, &first.body[..]) == (index, body) {
-            bound(&mut self.answers);
             return Ok(());
         }
         Err(Violation::AnswersDiffer {

@@ -11,26 +11,38 @@ mod link;
 mod sockets;
 
 use r2p2::Instant;
+use rand::Rng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 
 pub use config::NetworkConfig;
 pub use latency::Latency;
 pub use sockets::{Full, Socket, Sockets};
 
+use crate::streams::stream;
 use link::Link;
 
 /// The network. See the module.
 #[derive(Debug)]
 pub struct Network {
     config: NetworkConfig,
-    rng: SmallRng,
+    dice: Dice,
     /// From each host to the switch.
     up: Vec<Link>,
     /// From the switch to each host.
     down: Vec<Link>,
     /// When the last datagram that keeps the order arrives, by sender and receiver.
     last: Vec<Instant>,
+}
+
+/// Randomness for each thing there is to decide, so that a network which does without one of them decides the others
+/// just the same.
+#[derive(Debug)]
+struct Dice {
+    loss: SmallRng,
+    copies: SmallRng,
+    latency: SmallRng,
+    spikes: SmallRng,
+    order: SmallRng,
 }
 
 /// What becomes of a datagram on its way across.
@@ -49,7 +61,13 @@ impl Network {
     pub fn new(seed: u64, hosts: usize, config: NetworkConfig) -> Self {
         Self {
             config,
-            rng: SmallRng::seed_from_u64(seed),
+            dice: Dice {
+                loss: stream(seed, "loss", 0),
+                copies: stream(seed, "copies", 0),
+                latency: stream(seed, "latency", 0),
+                spikes: stream(seed, "spikes", 0),
+                order: stream(seed, "order", 0),
+            },
             up: vec![Link::default(); hosts],
             down: vec![Link::default(); hosts],
             last: vec![Instant::ZERO; hosts * hosts],
@@ -76,12 +94,12 @@ impl Network {
     /// A datagram that left at `departed` crosses to one receiver. Either host may be none of the network's: then there
     /// is no order to keep.
     ///
-    /// How many random numbers are drawn depends on the configuration alone.
+    /// What is drawn depends on the configuration and on how many have crossed, and on nothing else.
     pub fn cross(&mut self, departed: Instant, from: Option<usize>, to: Option<usize>) -> Crossing {
-        let lost = self.happens(self.config.loss);
-        let copied = self.happens(self.config.duplicate);
+        let lost = happens(&mut self.dice.loss, self.config.loss);
+        let copied = happens(&mut self.dice.copies, self.config.duplicate);
         let at = self.arrival(departed, from, to);
-        let copy_at = copied.then(|| departed + self.delay());
+        let copy_at = copied.then(|| departed + self.config.latency.draw(&mut self.dice.copies));
         Crossing { lost, at, copy_at }
     }
 
@@ -104,20 +122,20 @@ impl Network {
             at = at.max(*last);
             *last = at;
         }
-        if self.happens(self.config.reorder) {
-            at += self.config.reorder_by.mul_f64(self.rng.random());
+        if happens(&mut self.dice.order, self.config.reorder) {
+            at += self.config.reorder_by.mul_f64(self.dice.order.random());
         }
         at
     }
 
     fn delay(&mut self) -> std::time::Duration {
-        let delay = self.config.latency.draw(&mut self.rng);
-        if self.happens(self.config.spikes) { delay + self.config.spike } else { delay }
+        let delay = self.config.latency.draw(&mut self.dice.latency);
+        if happens(&mut self.dice.spikes, self.config.spikes) { delay + self.config.spike } else { delay }
     }
+}
 
-    fn happens(&mut self, share: f64) -> bool {
-        share > 0.0 && self.rng.random_bool(share)
-    }
+fn happens(rng: &mut SmallRng, share: f64) -> bool {
+    share > 0.0 && rng.random_bool(share)
 }
 
 #[cfg(test)]
@@ -160,6 +178,16 @@ mod tests {
         let draw = |seed| crossings(&mut Network::new(seed, 2, config), 500);
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn a_network_without_one_fault_is_otherwise_the_same() {
+        let all = NetworkConfig { loss: 0.1, duplicate: 0.1, spikes: 0.1, spike: 50 * US, ..NetworkConfig::default() };
+        let without = NetworkConfig { duplicate: 0.0, ..all };
+        let (all, without) = (crossings(&mut network(all), 500), crossings(&mut network(without), 500));
+        assert!(all.iter().any(|crossing| crossing.copy_at.is_some()));
+        let all: Vec<Crossing> = all.into_iter().map(|crossing| Crossing { copy_at: None, ..crossing }).collect();
+        assert_eq!(all, without);
     }
 
     #[test]

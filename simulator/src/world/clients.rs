@@ -7,17 +7,16 @@ use r2p2::client::{Client, ClientOutput, Completion, Kind, SubmitError, Target, 
 use r2p2::server::Via;
 
 use super::addresses::{client_address, request_address};
+use super::alarm::Alarm;
 use super::clock::Clock;
-use super::{Event, What, World};
+use super::{What, World};
 use crate::flight::Party;
 use crate::recording::outcome_name;
 
 pub(super) struct ClientHost {
     pub(super) core: Client,
     pub(super) clock: Clock,
-    pub(super) generation: u64,
-    /// When it wants to be woken, by its own clock.
-    pub(super) wake: Option<Instant>,
+    pub(super) alarm: Alarm,
     pub(super) completions: Vec<(Instant, Completion)>,
 }
 
@@ -67,6 +66,12 @@ impl<S: Service> World<S> {
         &self.clients[client].core
     }
 
+    pub(super) fn wake_client(&mut self, number: usize) {
+        let now = self.local_now(Party::Client(number));
+        self.clients[number].core.handle_timeout(now);
+        self.drive_client(number);
+    }
+
     pub(super) fn drive_client(&mut self, number: usize) {
         let now = self.now;
         let local = self.local_now(Party::Client(number));
@@ -95,14 +100,7 @@ impl<S: Service> World<S> {
                     self.clients[number].completions.push((now, completion));
                 }
                 ClientOutput::Timeout(at, _) => {
-                    let client = &mut self.clients[number];
-                    if client.wake != Some(at) {
-                        client.generation += 1;
-                        client.wake = Some(at);
-                        let generation = client.generation;
-                        let at = client.clock.world(at);
-                        self.schedule(at, Event::Wake { party: Party::Client(number), generation });
-                    }
+                    self.set_alarm(Party::Client(number), at);
                     return;
                 }
             }

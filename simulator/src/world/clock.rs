@@ -8,6 +8,7 @@ use hovercraft::Service;
 use r2p2::Instant;
 use rand::Rng;
 
+use super::alarm::{Alarm, Ring};
 use super::{Event, What, World};
 use crate::flight::Party;
 
@@ -149,25 +150,49 @@ impl<S: Service> World<S> {
         }
     }
 
-    /// Changes a clock, and when it rings.
+    /// A node or a client wants to be woken at this time of its clock.
+    pub(super) fn set_alarm(&mut self, party: Party, deadline: Instant) {
+        let now = self.now;
+        let Some((clock, alarm)) = self.clock_and_alarm(party) else { return };
+        let ring = alarm.set(deadline, now, clock);
+        self.schedule_ring(party, ring);
+    }
+
+    /// An event of an alarm has come; whether its process is to be woken.
+    pub(super) fn rang(&mut self, party: Party, number: u64) -> bool {
+        let now = self.now;
+        let Some((clock, alarm)) = self.clock_and_alarm(party) else { return false };
+        let (wakes, ring) = alarm.rang(number, now, clock);
+        self.schedule_ring(party, ring);
+        wakes
+    }
+
+    /// Changes a clock, and when its alarm rings.
     fn change_clock(&mut self, party: Party, change: impl FnOnce(&mut Clock, Instant)) {
         let now = self.now;
-        let (clock, wake, generation) = match party {
+        let Some((clock, alarm)) = self.clock_and_alarm(party) else { return };
+        change(clock, now);
+        let ring = alarm.reset(now, clock);
+        self.schedule_ring(party, ring);
+    }
+
+    fn schedule_ring(&mut self, party: Party, ring: Option<Ring>) {
+        if let Some(Ring { at, number }) = ring {
+            self.schedule(at, Event::Ring { party, number });
+        }
+    }
+
+    fn clock_and_alarm(&mut self, party: Party) -> Option<(&mut Clock, &mut Alarm)> {
+        match party {
             Party::Node(id) => {
                 let host = self.host_mut(id);
-                (&mut host.clock, host.wake, &mut host.generation)
+                Some((&mut host.clock, &mut host.alarm))
             }
             Party::Client(number) => {
                 let client = &mut self.clients[number];
-                (&mut client.clock, client.wake, &mut client.generation)
+                Some((&mut client.clock, &mut client.alarm))
             }
-            Party::Raw => return,
-        };
-        change(clock, now);
-        if let Some(wake) = wake {
-            *generation += 1;
-            let (at, generation) = (clock.world(wake), *generation);
-            self.schedule(at, Event::Wake { party, generation });
+            Party::Raw => None,
         }
     }
 }

@@ -16,21 +16,22 @@ use super::host::{Host, Running};
 use super::network::Datagram;
 use super::{Event, What, World, mix};
 use crate::checkers::{self, Checkers};
-use crate::flight::{Party, describe, internal, message};
+use crate::flight::{Party, internal, message};
 
 impl<S: Service> World<S> {
     /// A datagram is read by its receiver.
     pub(super) fn deliver(&mut self, datagram: Datagram) {
-        let Datagram { id, to, address, via, from, packet, is_corrupt } = datagram;
+        let Datagram { id, to, address, via, from, what, packet, is_corrupt } = datagram;
         self.delivered += 1;
         self.trace = mix(self.trace, self.now.as_nanos());
         self.trace = mix(self.trace, u64::from(address.port()) << 32 | u64::from(u32::from(*address.ip())));
-        for chunk in packet.chunks(8) {
-            self.trace = mix(self.trace, chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        let (words, rest) = packet.as_chunks::<8>();
+        for word in words {
+            self.trace = mix(self.trace, u64::from_be_bytes(*word));
         }
+        self.trace = mix(self.trace, rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
         let now = self.local_now(to);
         let sender = self.party(from);
-        let what = describe(self.now, sender, to, via, &packet).what;
         self.traffic.delivered(sender, to, id, if is_corrupt { "garbage" } else { what });
         let len = packet.len();
         self.happened(match to {
@@ -64,7 +65,6 @@ impl<S: Service> World<S> {
     pub(super) fn wake_node(&mut self, id: u16) {
         let now = self.local_now(Party::Node(id));
         let host = self.host_mut(id);
-        host.wake = None;
         if let Some(running) = &mut host.running {
             running.node.handle_timeout(now);
             self.drive_node(id);
@@ -97,13 +97,8 @@ impl<S: Service> World<S> {
                 self.host_mut(id).stopped = Some(reason);
             }
             End::Waits(timeout) => {
-                let host = self.host_mut(id);
-                if host.running.is_some() && host.wake != Some(timeout) {
-                    host.generation += 1;
-                    host.wake = Some(timeout);
-                    let generation = host.generation;
-                    let timeout = host.clock.world(timeout);
-                    self.schedule(timeout, Event::Wake { party: Party::Node(id), generation });
+                if self.host(id).running.is_some() {
+                    self.set_alarm(Party::Node(id), timeout);
                 }
             }
         }

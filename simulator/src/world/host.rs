@@ -7,10 +7,10 @@ use hovercraft::consensus::Role;
 use hovercraft::node::StopReason;
 use hovercraft::storage::{Storage, Stored};
 use hovercraft::{Incarnation, MemberId, Node, NodeConfig, NodeId, Service, Term, Voter};
-use r2p2::Instant;
 use rand::Rng;
 
 use super::addresses::{member, peer_address};
+use super::alarm::Alarm;
 use super::clock::Clock;
 use super::disk::{Disk, DiskConfig, DiskFault};
 use super::happening::progress;
@@ -32,9 +32,8 @@ pub(super) struct Host<S: Service> {
     pub(super) reads_generation: u64,
     /// How long it takes for a datagram, if not as long as all.
     pub(super) processing: Option<Duration>,
-    pub(super) generation: u64,
-    /// When it wants to be woken, by its own clock.
-    pub(super) wake: Option<Instant>,
+    /// When the process wants to be woken.
+    pub(super) alarm: Alarm,
     /// That of the process that runs here.
     pub(super) clock: Clock,
     pub(super) stopped: Option<StopReason>,
@@ -67,8 +66,7 @@ impl<S: Service> Host<S> {
             reads: false,
             reads_generation: 0,
             processing: None,
-            generation: 0,
-            wake: None,
+            alarm: Alarm::default(),
             clock: Clock::default(),
             stopped: None,
             disk,
@@ -100,8 +98,7 @@ impl<S: Service> World<S> {
         host.sockets.clear();
         host.reads = false;
         host.reads_generation += 1;
-        host.generation += 1;
-        host.wake = None;
+        host.alarm.clear();
         host.crash_after = None;
         host.synced_while_paused = false;
         if let Some(disk) = &mut host.disk {

@@ -2,6 +2,7 @@
 //! decides everything.
 
 mod addresses;
+mod alarm;
 mod clients;
 mod clock;
 mod config;
@@ -40,7 +41,9 @@ use crate::checkers::{Checkers, Violation};
 use crate::flight::Party;
 use crate::network::Network;
 use crate::recording::Recording;
+use crate::schedule::Schedule;
 use crate::streams::stream;
+use alarm::Alarm;
 use clients::ClientHost;
 use clock::Clock;
 use host::Host;
@@ -53,8 +56,7 @@ pub struct World<S: Service> {
     now: Instant,
     rng: SmallRng,
     network: Network,
-    events: BTreeMap<(Instant, u64), Event>,
-    scheduled: u64,
+    events: Schedule<Event>,
     /// Events handled without time passing.
     events_now: u64,
     hosts: Vec<Host<S>>,
@@ -87,19 +89,11 @@ enum Event {
     /// A datagram reaches its receiver.
     Deliver(Datagram),
     /// A node has dealt with a datagram.
-    Read {
-        node: u16,
-        generation: u64,
-    },
-    Wake {
-        party: Party,
-        generation: u64,
-    },
+    Read { node: u16, generation: u64 },
+    /// Somebody may have wanted to be woken now.
+    Ring { party: Party, number: u64 },
     /// A sync that this process of the node waits for is done.
-    Synced {
-        id: u16,
-        process: u64,
-    },
+    Synced { id: u16, process: u64 },
 }
 
 /// More events than this at one instant are a core that asks to be woken for ever.
@@ -116,8 +110,7 @@ impl<S: Service> World<S> {
             now: Instant::ZERO,
             rng,
             network,
-            events: BTreeMap::new(),
-            scheduled: 0,
+            events: Schedule::default(),
             events_now: 0,
             hosts: Vec::new(),
             clients: Vec::new(),
@@ -152,7 +145,7 @@ impl<S: Service> World<S> {
             let core = Client::new(ClientConfig { sessions, ..world.config.client.clone() }, seed);
             let mut rng = stream(world.config.seed, "client clock", number as u64);
             let clock = Clock::start(world.now, world.config.clocks, &mut rng);
-            world.clients.push(ClientHost { core, clock, generation: 0, wake: None, completions: Vec::new() });
+            world.clients.push(ClientHost { core, clock, alarm: Alarm::default(), completions: Vec::new() });
             world.drive_client(number);
         }
         world
@@ -282,14 +275,10 @@ impl<S: Service> World<S> {
         if self.violation.is_some() {
             return false;
         }
-        match self.events.first_key_value() {
-            Some(((at, _), _)) if *at <= end => {}
-            _ => {
-                self.now = end;
-                return false;
-            }
-        }
-        let Some(((at, _), event)) = self.events.pop_first() else { return false };
+        let Some((at, event)) = self.events.pop_until(end) else {
+            self.now = end;
+            return false;
+        };
         self.events_now = if at == self.now { self.events_now + 1 } else { 0 };
         assert!(self.events_now < EVENTS_PER_INSTANT_MAX, "time stands still: {event:?}");
         self.now = at;
@@ -305,21 +294,22 @@ impl<S: Service> World<S> {
                 _ => self.deliver(datagram),
             },
             Event::Read { node, generation } => self.read(node, generation),
-            Event::Wake { party: Party::Node(id), generation } => {
-                if self.host(id).generation == generation && !self.host(id).is_paused {
-                    self.wake_node(id);
+            Event::Ring { party, number } => {
+                if self.rang(party, number) {
+                    self.wake(party);
                 }
             }
-            Event::Wake { party: party @ Party::Client(number), generation } => {
-                if self.clients[number].generation == generation {
-                    self.clients[number].wake = None;
-                    let now = self.local_now(party);
-                    self.clients[number].core.handle_timeout(now);
-                    self.drive_client(number);
-                }
-            }
-            Event::Wake { party: Party::Raw, .. } => {}
             Event::Synced { id, process } => self.synced(id, process),
+        }
+    }
+
+    fn wake(&mut self, party: Party) {
+        match party {
+            // When it goes on it is woken in any case.
+            Party::Node(id) if self.host(id).is_paused => {}
+            Party::Node(id) => self.wake_node(id),
+            Party::Client(number) => self.wake_client(number),
+            Party::Raw => {}
         }
     }
 
@@ -332,10 +322,7 @@ impl<S: Service> World<S> {
     }
 
     fn schedule(&mut self, at: Instant, event: Event) {
-        if at < Instant::FAR_FUTURE {
-            self.scheduled += 1;
-            self.events.insert((at.max(self.now), self.scheduled), event);
-        }
+        self.events.push(at.max(self.now), event);
     }
 
     fn party(&self, address: SocketAddrV4) -> Party {

@@ -30,6 +30,8 @@ pub(super) struct Datagram {
     pub(super) address: SocketAddrV4,
     pub(super) via: Via,
     pub(super) from: SocketAddrV4,
+    /// What it is; see [`Flight::what`].
+    pub(super) what: &'static str,
     pub(super) packet: Bytes,
     /// Whether a bit was flipped on its way.
     pub(super) is_corrupt: bool,
@@ -122,7 +124,9 @@ impl<S: Service> World<S> {
         packet: Bytes,
     ) {
         let departed = if from == to { Some(self.now) } else { self.depart(from, packet.len()) };
-        self.cross(departed, from, Datagram { id: 0, to, address, via, from: source, packet, is_corrupt: false });
+        let what = describe(self.now, from, to, via, &packet).what;
+        let datagram = Datagram { id: 0, to, address, via, from: source, what, packet, is_corrupt: false };
+        self.cross(departed, from, datagram);
     }
 
     /// Sends a datagram to all nodes: once, whatever becomes of it at each of them.
@@ -134,15 +138,14 @@ impl<S: Service> World<S> {
         packet: Bytes,
     ) {
         let departed = self.depart(from, packet.len());
+        let what = describe(self.now, from, Party::Raw, Via::Group, &packet).what;
         for id in 1..=self.config.nodes {
             let (to, address, packet) = (Party::Node(id), address_of(id), packet.clone());
             // What a host sends to itself does not pass its link.
             let departed = if from == to { Some(self.now) } else { departed };
-            self.cross(
-                departed,
-                from,
-                Datagram { id: 0, to, address, via: Via::Group, from: source, packet, is_corrupt: false },
-            );
+            let via = Via::Group;
+            let datagram = Datagram { id: 0, to, address, via, from: source, what, packet, is_corrupt: false };
+            self.cross(departed, from, datagram);
         }
     }
 
@@ -157,19 +160,20 @@ impl<S: Service> World<S> {
     fn cross(&mut self, departed: Option<Instant>, from: Party, mut datagram: Datagram) {
         let corrupt = self.network.config().corrupt;
         let mut how = Sent::default();
-        let kind = describe(self.now, from, datagram.to, datagram.via, &datagram.packet).what;
+        let kind = datagram.what;
         self.traffic.sent(kind);
-        if self.rng.random_bool(corrupt) {
+        if corrupt > 0.0 && self.rng.random_bool(corrupt) {
             self.faults.corrupted += 1;
             self.traffic.corrupted(kind);
             let rng = &mut stream(self.config.seed, "bit", self.sent);
             datagram.packet = flip_a_bit(datagram.packet, rng);
+            datagram.what = describe(self.now, from, datagram.to, datagram.via, &datagram.packet).what;
             how.corrupted = true;
             datagram.is_corrupt = true;
         }
-        let Datagram { to, via, address, from: source, ref packet, .. } = datagram;
-        let flight = describe(self.now, from, to, via, packet);
-        let (what, len) = (flight.what, packet.len());
+        let Datagram { to, via, address, from: source, what, ref packet, .. } = datagram;
+        let flight = Flight { at: self.now, from, to, via, what, packet };
+        let len = packet.len();
         let id = self.number(&flight, [source, address], how);
         // Every draw is made whatever the rules say, so that a rule changes nothing but what it is about.
         let Crossing { lost, at, copy_at } =
@@ -275,8 +279,7 @@ impl<S: Service> World<S> {
     }
 
     fn no_room(&mut self, datagram: &Datagram) {
-        let (from, to) = (self.party(datagram.from), datagram.to);
-        let what = describe(self.now, from, to, datagram.via, &datagram.packet).what;
+        let (from, to, what) = (self.party(datagram.from), datagram.to, datagram.what);
         self.traffic.lost(what);
         self.overflowed(What::Overflowed { id: datagram.id, from, to, what, len: datagram.packet.len() });
     }
