@@ -63,7 +63,7 @@ impl Consensus {
             max_size_per_msg: 0,
             max_inflight_msgs: 1,
             check_quorum: true,
-            pre_vote: true,
+            pre_vote: !mutated!(PreVoteIgnored),
             skip_bcast_commit: true,
             ..raft::Config::default()
         };
@@ -315,6 +315,10 @@ impl Consensus {
 
     /// A vote.
     pub fn step_vote_reply(&mut self, from: MemberId, term: Term, reply: &VoteReply) {
+        // A late pre-vote of an earlier round says nothing about this one; the crate would count it.
+        if reply.pre && !reply.reject && term != self.term() + 1 {
+            return;
+        }
         let msg_type =
             if reply.pre { MessageType::MsgRequestPreVoteResponse } else { MessageType::MsgRequestVoteResponse };
         self.step(Message {

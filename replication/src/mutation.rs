@@ -44,6 +44,12 @@ mutations! {
     ElectionOneVoteShort "election-one-vote-short" "§6.1" "a candidate leads with one vote fewer than a majority";
     VoteForgotten "vote-forgotten" "§6.1" "a node votes again in a term in which it has voted";
     VoteForShorterLog "vote-for-shorter-log" "§6.1" "a node votes for candidates whose log is behind its own";
+    PreVoteIgnored "pre-vote-ignored" "§7.7" "a node stands for election without asking whether it could win";
+    // What waits for the disk.
+    VoteNotPersisted "vote-not-persisted" "§6.1" "a restarted node has forgotten whom it voted for";
+    PromiseBeforeDisk "promise-before-disk" "§6.1" "votes leave before term and vote are safe";
+    AcknowledgeBeforeDisk "acknowledge-before-disk" "§6.2" "a follower acknowledges what its disk has not synced";
+    LeaderCountsBeforeDisk "leader-counts-before-disk" "§6.2" "the leader counts itself before its disk has synced";
     // Replication.
     QuorumOffByOne "quorum-off-by-one" "§5.6" "one node fewer than a majority commits an entry";
     AcknowledgeWithoutBody "acknowledge-without-body" "§6.2" "a follower takes and acknowledges entries whose bodies it lacks";
@@ -73,6 +79,7 @@ mutations! {
     DuplicatesExecuted "duplicates-executed" "§6.8" "a write that has been executed is executed again";
     ReplyOfAnotherSeq "reply-of-another-seq" "§6.9" "a retransmission is answered with the reply to another seq";
     FenceIgnored "fence-ignored" "§3.3" "first-unacknowledged does not fence late copies";
+    ExpiredExecuted "expired-executed" "§3.3" "a request of a session that is over is executed";
     ExpiryByLocalClock "expiry-by-local-clock" "§6.8" "sessions expire by each node's own time";
 }
 

@@ -954,6 +954,26 @@ fn the_asynchronous_ready_loop() {
 
 // ------------------------------------------------------------------------------------------------ elections and leases
 
+/// A pre-vote that comes after the round it was meant for has been won counts in the next round too, since its term is the node's own
+/// by then. So a node can leave its term although hardly anybody would vote for it; ours drops such pre-votes.
+#[test]
+fn a_late_pre_vote_counts_in_the_next_round() {
+    let mut node = node_of(1, &[1, 2, 3, 4, 5]);
+    let pre_vote = |from| granted(MessageType::MsgRequestPreVoteResponse, from, 1);
+    node.campaign().unwrap();
+    settle(&mut node);
+    node.step(pre_vote(2)).unwrap();
+    node.step(pre_vote(3)).unwrap();
+    settle(&mut node);
+    assert_eq!((node.raft.state, node.raft.term), (StateRole::Candidate, 1));
+    node.campaign().unwrap();
+    settle(&mut node);
+    assert_eq!((node.raft.state, node.raft.term), (StateRole::PreCandidate, 1));
+    node.step(pre_vote(4)).unwrap();
+    node.step(pre_vote(5)).unwrap();
+    assert_eq!((node.raft.state, node.raft.term), (StateRole::Candidate, 2));
+}
+
 /// Under check-quorum a follower that knows a leader ignores votes and pre-votes of higher terms until its election timeout, so a
 /// dead leader's followers do not elect before that. Forgetting the leader lifts it, which suspicion must do on *every* node; the
 /// leader itself never listens.

@@ -186,7 +186,11 @@ impl Node {
         let matched =
             if self.persistence.is_term_safe() { self.consensus.verified().min(self.consensus.persisted()) } else { 0 };
         #[cfg(feature = "mutations")]
-        let matched = if mutated!(AcknowledgeHeld) { matched.max(self.held.end()) } else { matched };
+        let matched = match crate::mutation::active() {
+            Some(crate::mutation::Mutation::AcknowledgeHeld) => matched.max(self.held.end()),
+            Some(crate::mutation::Mutation::AcknowledgeBeforeDisk) => self.consensus.verified(),
+            _ => matched,
+        };
         AppendAck {
             matched,
             applied: self.applied,

@@ -390,7 +390,8 @@ impl Node {
         self.store_unstable(now);
         if self.config.durable {
             self.persistence.hard_state_is(self.consensus.hard_state());
-        } else {
+        }
+        if !self.config.durable || self.consensus.is_leader() && mutated!(LeaderCountsBeforeDisk) {
             // What is in the log counts as persisted.
             let last = self.consensus.log().last();
             if last > self.consensus.persisted()

@@ -133,7 +133,7 @@ impl Node {
     /// Sends a message that promises term or vote, once these are safe.
     pub(super) fn promise(&mut self, to: NodeId, term: Term, message: Message) {
         let persistence = &mut self.persistence;
-        if persistence.is_term_safe() {
+        if persistence.is_term_safe() || mutated!(PromiseBeforeDisk) {
             self.send(to, term, &message);
         } else if persistence.promises.len() < PROMISES_MAX {
             persistence.promises.push_back(Promise { after: persistence.hard_state_in, to, term, message });
@@ -147,6 +147,11 @@ impl Node {
         let persistence = &mut self.persistence;
         let number = persistence.number + 1;
         let hard_state = (persistence.hard_state_in == number).then_some(persistence.hard_state);
+        #[cfg(feature = "mutations")]
+        let hard_state = hard_state.map(|hard_state| HardState {
+            vote: hard_state.vote.filter(|_| !mutated!(VoteNotPersisted)),
+            ..hard_state
+        });
         let changed = persistence.changed.take();
         let lives = std::mem::take(&mut persistence.lives);
         if hard_state.is_none() && changed.is_none() && lives.is_empty() {

@@ -226,7 +226,7 @@ impl SessionTable {
     pub fn admit(&mut self, request: Session, index: LogIndex, time: Instant, read_only: bool) -> Admission {
         self.advance(time);
         let Some(&key) = self.by_client.get(&request.client) else {
-            return Admission::Expired;
+            return if mutated!(ExpiredExecuted) { Admission::Execute } else { Admission::Expired };
         };
         // First-unacknowledged first: it may fence the very request that brings it.
         self.touch(key, index, request.first_unacked);
@@ -258,6 +258,7 @@ impl SessionTable {
     pub fn record(&mut self, client: u64, seq: u64, index: LogIndex, status: Option<ReplyStatus>, body: &[u8]) {
         #[cfg(feature = "mutations")]
         match self.lookup(client, seq) {
+            Lookup::NoSession if mutated!(ExpiredExecuted) => return,
             Lookup::Executed(Remembered::Reply(_)) if mutated!(DuplicatesExecuted) => return,
             _ => {}
         }

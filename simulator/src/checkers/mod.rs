@@ -28,6 +28,7 @@
 //! | 9 | what clients see is linearizable: judged after a run | [`crate::linearizability`] |
 //! | 10 | same log, same state | [`same_state`] |
 //! | 11 | nothing is unbounded | [`memory`] |
+//! | (§7.7) | nobody asks for votes without asking before whether it would get them | [`pre_vote`] |
 //! | 12 | no bytes make a node panic: corruption is a fault of every [`crate::NetworkConfig`], and a panic ends a run of the [`crate::swarm`] with a verdict of its own | |
 
 pub mod at_most_once;
@@ -41,6 +42,7 @@ pub mod memory;
 pub mod one_leader;
 pub mod persisted;
 pub mod plain_once;
+pub mod pre_vote;
 pub mod read_only;
 pub mod recent;
 pub mod replier_queue;
@@ -78,6 +80,7 @@ pub struct Checkers {
     digest_key: DigestKey,
     classify: fn(&[u8]) -> Class,
     votes: votes::Votes,
+    pre_vote: pre_vote::PreVote,
     one_leader: one_leader::OneLeader,
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
@@ -115,6 +118,7 @@ impl Checkers {
             digest_key: config.digest_key,
             classify,
             votes: votes::Votes::default(),
+            pre_vote: pre_vote::PreVote::new(voters),
             one_leader: one_leader::OneLeader::default(),
             log_matching: log_matching::LogMatching::default(),
             leader_completeness: leader_completeness::LeaderCompleteness::default(),
@@ -142,6 +146,7 @@ impl Checkers {
         } else {
             self.votes.started(node);
         }
+        self.pre_vote.started(node);
         self.seen.remove(&node);
         self.commit_index.started(node);
         self.same_log.started(node);
@@ -149,10 +154,13 @@ impl Checkers {
         self.replier_queue.started(node);
     }
 
-    /// An acknowledgement reaches a node.
+    /// A message of other nodes reaches a node.
     pub fn received(&mut self, to: NodeId, envelope: &Envelope, message: &Message) {
-        if let Message::AppendAck(ack) = message {
-            self.replier_queue.reported(to, envelope.from.node(), ack.applied);
+        let from = envelope.from.node();
+        match message {
+            Message::AppendAck(ack) => self.replier_queue.reported(to, from, ack.applied),
+            Message::VoteReply(reply) if reply.pre && !reply.reject => self.pre_vote.granted(to, envelope.term, from),
+            _ => {}
         }
     }
 
@@ -164,7 +172,10 @@ impl Checkers {
             Message::AppendAck(ack) if term == node.consensus().term() => {
                 bodies::acknowledged(id, ack.matched, node.consensus().persisted())
             }
-            Message::Vote(vote) if !vote.pre => self.votes.votes(id, term, id),
+            Message::Vote(vote) if !vote.pre => {
+                self.votes.votes(id, term, id)?;
+                if vote.transfer { Ok(()) } else { self.pre_vote.asks(id, term) }
+            }
             Message::VoteReply(reply) if !reply.pre && !reply.reject => match to {
                 Destination::Peer(candidate) => self.votes.votes(id, term, candidate),
                 Destination::Group => Ok(()),
@@ -173,7 +184,8 @@ impl Checkers {
         }
     }
 
-    /// Whether a message of this name, as [`crate::Flight::what`] gives it, is worth parsing for [`Checkers::sent`].
+    /// Whether a message of this name, as [`crate::Flight::what`] gives it, is worth parsing for [`Checkers::sent`] and
+    /// [`Checkers::received`].
     pub fn cares(what: &str) -> bool {
         matches!(what, "append_ack" | "vote" | "vote_reply")
     }

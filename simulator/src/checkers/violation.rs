@@ -106,6 +106,9 @@ pub enum Violation {
     /// See [`super::at_most_once`].
     #[error("§6.8 seq {seq} of session {client} takes effect at {first} and again at {second} (on {node})")]
     TwiceExecuted { node: NodeId, client: u64, seq: u64, first: LogIndex, second: LogIndex },
+    /// See [`super::pre_vote`].
+    #[error("§7.7 {node} asks for votes in term {term} after {granted} others said they would give them")]
+    NotAskedBefore { node: NodeId, term: Term, granted: usize },
     /// See [`super::fence`].
     #[error(
         "§3.3 seq {seq} of session {client} takes effect at {index}, its client waits for nothing below {first_unacked}"

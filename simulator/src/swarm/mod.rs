@@ -157,11 +157,13 @@ impl Steady {
         let leader = world.leader()?;
         let node = world.node(leader)?;
         let now = Some((leader, node.consensus().term()));
+        // By the leader's own clock: what waits arrived by that.
+        let time = world.local_now(Party::Node(leader));
         if self.leader != now {
-            *self = Self { leader: now, since: world.now() };
+            *self = Self { leader: now, since: time };
         }
         let oldest = node.unordered().in_arrival_order().next()?;
-        let waits = world.now().since(oldest.at.max(self.since));
+        let waits = time.since(oldest.at.max(self.since));
         (waits >= WAIT_MAX).then(|| format!("{:?} leads and has not ordered {oldest:?} for {waits:?}", node.me()))
     }
 }

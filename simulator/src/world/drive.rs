@@ -41,7 +41,7 @@ impl<S: Service> World<S> {
         match to {
             Party::Node(id) => {
                 if self.host(id).running.is_some()
-                    && what == "append_ack"
+                    && Checkers::cares(what)
                     && let Some((envelope, message)) = message(&packet)
                 {
                     self.checkers.received(NodeId(id), &envelope, &message);
