@@ -75,7 +75,9 @@ impl<S: Service> World<S> {
     pub(super) fn drive_node(&mut self, id: u16) {
         let drained = self.drain_node(id);
         let Drained { sends, replies, sync, end, .. } = drained;
-        if let Err(violation) = drained.found.and_then(|()| self.check_node(id, &sends, &replies)) {
+        // Who dies in the middle need not have put everything in order.
+        let settled = !matches!(end, End::Crashed);
+        if let Err(violation) = drained.found.and_then(|()| self.check_node(id, settled, &sends, &replies)) {
             self.report(violation);
         }
         self.look_at_role(id);
@@ -169,10 +171,18 @@ impl<S: Service> World<S> {
     }
 
     /// Runs the checkers of what a node is and of what it says.
-    fn check_node(&mut self, id: u16, sends: &[Output], replies: &[(SocketAddrV4, Bytes)]) -> checkers::Result {
+    fn check_node(
+        &mut self,
+        id: u16,
+        settled: bool,
+        sends: &[Output],
+        replies: &[(SocketAddrV4, Bytes)],
+    ) -> checkers::Result {
         let Host { running, disk, .. } = &self.hosts[usize::from(id - 1)];
         let Some(Running { node, .. }) = running else { return Ok(()) };
-        self.checkers.settled(node)?;
+        if settled {
+            self.checkers.settled(node)?;
+        }
         if let Some(disk) = disk {
             let persisted = node.consensus().persisted();
             let term = node.consensus().log().term_at(persisted);
