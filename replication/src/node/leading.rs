@@ -206,11 +206,6 @@ impl Node {
 
     /// Puts what waits into the log, as far as repliers and window allow, in one proposal per batch.
     pub(super) fn order(&mut self, now: Instant) {
-        // In a group of one no vote is waited for, and a node leads before its term is safe. If it crashed it would lead
-        // the same term again, with other entries in the same places.
-        if !self.persistence.is_term_safe() {
-            return;
-        }
         while let Some(batch) = self.next_batch(now) {
             let first = self.consensus.log().last() + 1;
             let count = batch.len();
@@ -243,6 +238,11 @@ impl Node {
     /// repliers. `None` if nothing can be ordered now.
     fn next_batch(&mut self, now: Instant) -> Option<Vec<(RequestHead, Bytes)>> {
         self.drop_unorderable(now);
+        // In a group of one no vote is waited for, and a node leads before its term is safe. If it crashed it would lead
+        // the same term again, with other entries in the same places.
+        if !self.persistence.is_term_safe() {
+            return None;
+        }
         let (timing, limits, mode) = (self.config.timing, self.config.limits, self.config.mode);
         let me = self.config.me.node();
         let (mut index, applied) = (self.consensus.log().last(), self.applied);

@@ -16,7 +16,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use sled::{Config, Db};
@@ -30,6 +33,10 @@ const PART_MAX: usize = 8 << 10;
 
 /// What sled may cache. The journal is read once and written once.
 const CACHE_BYTES: u64 = 8 << 20;
+
+/// How often, and after which pauses, sled is asked again for its lock.
+const OPEN_TRIES: u32 = 500;
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
 
 const IDENTITY_KEY: &[u8] = b"identity";
 /// Keys of the journal begin with it.
@@ -59,6 +66,8 @@ pub struct SledStorage {
     log: File,
     /// Files beside the log that are synced; sled writes each once.
     blobs: BTreeSet<OsString>,
+    /// Locked as long as the store is open. Last, so that sled has let go before.
+    _lock: File,
 }
 
 impl SledStorage {
@@ -72,10 +81,11 @@ impl SledStorage {
             return Err(StorageError::NotAStore(path.to_owned()));
         }
         fs::create_dir_all(path).map_err(|error| io_error(&error))?;
-        let config = Config::new().path(path).flush_every_ms(None).cache_capacity(CACHE_BYTES);
-        let db = config.open().map_err(|error| open_error(path, error))?;
+        let lock = lock(path)?;
+        let db = open_db(path)?;
         let log = File::open(path.join(LOG_FILE)).map_err(|error| io_error(&error))?;
-        let mut store = Self { db, path: path.to_owned(), safety, life: 0, next: 0, log, blobs: BTreeSet::new() };
+        let mut store =
+            Self { db, path: path.to_owned(), safety, life: 0, next: 0, log, blobs: BTreeSet::new(), _lock: lock };
         match store.db.get(IDENTITY_KEY).map_err(sled_error)? {
             Some(identity) => store.check_identity(&identity, group, member)?,
             None if store.db.is_empty() => store.make_identity(group, member)?,
@@ -290,13 +300,33 @@ fn sled_error(error: sled::Error) -> StorageError {
     }
 }
 
-fn open_error(path: &Path, error: sled::Error) -> StorageError {
-    match error {
-        // How sled says that somebody has its lock.
-        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
-            StorageError::InUse(path.to_owned())
+/// Takes the directory for this process alone: the lock is on the directory itself, nothing to remove, nothing to forget.
+fn lock(path: &Path) -> Result<File, StorageError> {
+    let directory = File::open(path).map_err(|error| io_error(&error))?;
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::flock(directory.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        Ok(directory)
+    } else {
+        Err(StorageError::InUse(path.to_owned()))
+    }
+}
+
+/// Opens the database in a directory that is ours. sled's threads may hold its own lock for a moment longer than the
+/// store that was dropped.
+fn open_db(path: &Path) -> Result<Db, StorageError> {
+    let config = Config::new().path(path).flush_every_ms(None).cache_capacity(CACHE_BYTES);
+    let mut patience = OPEN_TRIES;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                patience -= 1;
+                if patience == 0 {
+                    return Err(StorageError::InUse(path.to_owned()));
+                }
+                thread::park_timeout(OPEN_PAUSE);
+            }
+            opened => return opened.map_err(sled_error),
         }
-        error => sled_error(error),
     }
 }
 

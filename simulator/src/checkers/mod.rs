@@ -238,8 +238,8 @@ impl Checkers {
         self.same_answer.ordered(&Entry { read_only: true, request: *request, ..Entry::term_start() });
     }
 
-    /// A node has done everything it had to do for now.
-    pub fn settled(&mut self, node: &Node) -> Result {
+    /// A node has done everything it had to do for now, or has died in the middle of it.
+    pub fn acted(&mut self, node: &Node) -> Result {
         if self.mode == Mode::Unreplicated {
             return Ok(());
         }
@@ -263,7 +263,12 @@ impl Checkers {
         if leads {
             self.check_queues(node)?;
         }
-        self.check_memory(node)
+        Ok(())
+    }
+
+    /// A node has done everything it had to do for now: its queues are within their limits.
+    pub fn settled(&mut self, node: &Node) -> Result {
+        if self.mode == Mode::Unreplicated { Ok(()) } else { self.check_memory(node) }
     }
 
     /// Looks at what is new in a node's log.

@@ -180,6 +180,7 @@ impl<S: Service> World<S> {
     ) -> checkers::Result {
         let Host { running, disk, .. } = &self.hosts[usize::from(id - 1)];
         let Some(Running { node, .. }) = running else { return Ok(()) };
+        self.checkers.acted(node)?;
         if settled {
             self.checkers.settled(node)?;
         }
