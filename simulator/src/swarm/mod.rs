@@ -140,10 +140,10 @@ fn pass<S: Service>(world: &mut World<S>, at: Instant) {
     while world.step(at) && !world.has_completions() {}
 }
 
-/// How long a request may wait at a leader that nothing disturbs.
+/// How long a request may wait at a leader that nothing disturbs and that has nothing else to do.
 const WAIT_MAX: Duration = Duration::from_millis(400);
 
-/// Since when a leader leads without faults.
+/// Since when a leader leads without faults, with everything executed that is in its log.
 #[derive(Debug, Default)]
 struct Steady {
     leader: Option<(u16, Term)>,
@@ -151,15 +151,16 @@ struct Steady {
 }
 
 impl Steady {
-    /// A leader that nothing disturbs orders what waits, what came before its election included (protocol.md §7.3);
-    /// clients would repeat it in the end, so that nobody else would notice. Says what waits too long.
+    /// A leader that nothing disturbs and that waits for nothing, neither a majority nor a replier, orders what waits,
+    /// what came before its election included (protocol.md §7.3); clients would repeat it in the end, so that nobody
+    /// else would notice. Says what waits too long.
     fn look<S: Service>(&mut self, world: &World<S>) -> Option<String> {
         let leader = world.leader()?;
         let node = world.node(leader)?;
         let now = Some((leader, node.consensus().term()));
         // By the leader's own clock: what waits arrived by that.
         let time = world.local_now(Party::Node(leader));
-        if self.leader != now {
+        if self.leader != now || node.applied() < node.consensus().log().last() {
             *self = Self { leader: now, since: time };
         }
         let oldest = node.unordered().in_arrival_order().next()?;
