@@ -94,6 +94,8 @@ pub struct Timing {
     pub hint_after: Duration,
     /// D: over how long the leader watches whether it is deaf to client multicast.
     pub deaf_window: Duration,
+    /// How long a leader that has committed entries to execute and executes none keeps its place, if another gets on.
+    pub stuck_after: Duration,
     /// How old a request may be for the leader to order it. Less than the unordered set's age on followers, by more
     /// than two client retransmissions, so that bodies do not expire there while still queued here (§7.1).
     pub order_age_max: Duration,
@@ -123,6 +125,7 @@ impl Default for Timing {
             append_retry_max: Duration::from_millis(50),
             hint_after: Duration::from_millis(25),
             deaf_window: Duration::from_millis(500),
+            stuck_after: Duration::from_secs(1),
             order_age_max: Duration::from_secs(1),
             applied_report: Duration::from_millis(1),
         }

@@ -227,3 +227,21 @@ fn slow_disks_cause_no_elections() {
     assert_eq!(world.node(leader).unwrap().consensus().term(), term);
     converge(&mut world);
 }
+
+/// §7.7: a leader whose disk hangs is up, is heard, and could hold everybody up for ever: nothing fails.
+#[test]
+fn a_leader_whose_disk_hangs_hands_over() {
+    let mut world = durable(1, 3, |config| {
+        config.node.limits.window_entries_max = 4;
+        config.client.give_up = Duration::from_secs(1000);
+    });
+    let leader = world.elect();
+    call(&mut world, 0, Request::Add(1, 1));
+    world.set_disk(leader, DiskConfig { latency: Duration::from_secs(10_000), jitter: Duration::ZERO });
+    for n in 2..=20 {
+        assert_eq!(call(&mut world, 0, Request::Add(1, 1)), n);
+    }
+    assert_ne!(world.leader(), Some(leader));
+    assert_eq!(world.node(leader).unwrap().counters().transfers_stuck, 1);
+    assert!(world.now() < r2p2::Instant::ZERO + Duration::from_secs(5), "not after many tries: {:?}", world.now());
+}

@@ -111,6 +111,8 @@ pub struct TimingSection {
     pub hint_after_ms: u64,
     /// Over how long the leader watches whether it is deaf to client multicast (D).
     pub deaf_window_ms: u64,
+    /// How long a leader whose disk or service hangs keeps its place, in milliseconds.
+    pub stuck_after_ms: u64,
     /// How old a request may be for the leader to order it.
     pub order_age_max_ms: u64,
     /// A follower that owes no acknowledgement reports what it has applied after this time at the latest.
@@ -129,6 +131,7 @@ impl Default for TimingSection {
             append_retry_max_ms: millis(timing.append_retry_max),
             hint_after_ms: millis(timing.hint_after),
             deaf_window_ms: millis(timing.deaf_window),
+            stuck_after_ms: millis(timing.stuck_after),
             order_age_max_ms: millis(timing.order_age_max),
             applied_report_us: micros(timing.applied_report),
             session_expiry_s: SessionLimits::default().session_expiry.as_secs(),
@@ -145,6 +148,7 @@ impl TimingSection {
             append_retry_max: Duration::from_millis(self.append_retry_max_ms),
             hint_after: Duration::from_millis(self.hint_after_ms),
             deaf_window: Duration::from_millis(self.deaf_window_ms),
+            stuck_after: Duration::from_millis(self.stuck_after_ms),
             order_age_max: Duration::from_millis(self.order_age_max_ms),
             applied_report: Duration::from_micros(self.applied_report_us),
         }

@@ -343,6 +343,7 @@ impl ClusterConfig {
             ),
             ("timing.hint_after_ms", timing.hint_after_ms, 1, hour_ms),
             ("timing.deaf_window_ms", timing.deaf_window_ms, 1, hour_ms),
+            ("timing.stuck_after_ms", timing.stuck_after_ms, 1, hour_ms),
             // What followers keep bodies for, minus two retransmission timeouts of the default client.
             ("timing.order_age_max_ms", timing.order_age_max_ms, 1, 2000),
             ("timing.applied_report_us", timing.applied_report_us, 1, 1000 * hour_ms),

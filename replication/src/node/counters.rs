@@ -110,6 +110,8 @@ counters! {
     elections_won,
     /// Times leadership was handed over because client multicast does not reach this node.
     transfers_deaf,
+    /// Times leadership was handed over because this node's disk or service hangs.
+    transfers_stuck,
     /// Internal datagrams received.
     peer_packets_received,
     /// Internal datagrams that are not R2P2, or of the wrong type.

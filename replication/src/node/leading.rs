@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use r2p2::{Digest, Instant, RttEstimator};
 
+use super::handover::Handover;
 use super::{Destination, Node};
 use crate::config::{Limits, Mode, NodeConfig, Timing};
 use crate::entry::{ENTRY_LEN, RequestHead};
@@ -41,7 +42,7 @@ pub(super) struct Leading {
     /// Bytes of bodies announced and not applied everywhere they must be: bounded by `window_bytes_max`.
     pub(super) window_bytes: VecDeque<(LogIndex, usize)>,
     pub(super) window_bytes_sum: usize,
-    deaf: Deafness,
+    pub(super) handover: Handover,
 }
 
 /// A follower as its leader sees it.
@@ -67,18 +68,6 @@ struct Peer {
     /// Its last acknowledgement was of less than it had acknowledged before.
     acknowledged_less: bool,
 }
-
-/// How many of the ordered requests this leader did not receive itself (§7.1).
-#[derive(Debug, Default)]
-struct Deafness {
-    since: Option<Instant>,
-    ordered: u64,
-    by_hint: u64,
-    hinter: Option<MemberId>,
-}
-
-/// Fewest requests ordered by hint that make a leader deaf: one lost datagram must not.
-const DEAF_MIN: u64 = 16;
 
 impl Leading {
     /// Whether a majority, this node included, has been heard within `within`. A new leader's votes count as heard.
@@ -107,6 +96,12 @@ impl Leading {
     fn time(&self, now: Instant) -> Instant {
         let start = if mutated!(LogTimeRestarts) { Instant::ZERO } else { self.log_time };
         start + now.since(self.elected)
+    }
+
+    /// Who has executed most, of those that keep up, and how far it is.
+    pub(super) fn furthest(&self, now: Instant, fresh: Duration) -> Option<(MemberId, LogIndex)> {
+        let keeps_up = self.peers.iter().filter(|peer| peer.in_step && peer.is_fresh(now, fresh));
+        keeps_up.max_by_key(|peer| peer.applied).map(|peer| (peer.member, peer.applied))
     }
 
     fn peer(&mut self, member: MemberId) -> Option<&mut Peer> {
@@ -200,7 +195,7 @@ impl Node {
             heartbeat_due: true,
             window_bytes: VecDeque::new(),
             window_bytes_sum: 0,
-            deaf: Deafness::default(),
+            handover: Handover::default(),
         });
     }
 
@@ -224,11 +219,9 @@ impl Node {
             self.counters.batches_proposed += 1;
             for (head, _) in &batch {
                 self.counters.requests_ordered += 1;
-                leading.deaf.ordered += 1;
-                if leading.by_hint.remove(&head.identity) {
-                    leading.deaf.by_hint += 1;
-                    self.counters.requests_ordered_by_hint += 1;
-                }
+                let by_hint = leading.by_hint.remove(&head.identity);
+                leading.handover.ordered(by_hint);
+                self.counters.requests_ordered_by_hint += u64::from(by_hint);
             }
             self.advance(now);
         }
@@ -532,31 +525,11 @@ impl Node {
             if !self.has_body(identity) {
                 self.want_body(now, *identity, 0, Some(from));
                 if let Some(leading) = &mut self.leading {
-                    leading.deaf.hinter = Some(from);
+                    leading.handover.hinter = Some(from);
                 }
             }
         }
         self.ask_for_bodies(now);
-    }
-
-    /// A leader that learns of most requests from others hands leadership to one that hears its clients (§7.1).
-    pub(super) fn watch_for_deafness(&mut self, now: Instant) {
-        let window = self.config.timing.deaf_window;
-        let Some(leading) = &mut self.leading else { return };
-        let deaf = &mut leading.deaf;
-        let since = *deaf.since.get_or_insert(now);
-        if now.since(since) < window {
-            return;
-        }
-        let is_deaf = deaf.by_hint >= DEAF_MIN && deaf.by_hint * 2 > deaf.ordered;
-        let hinter = deaf.hinter;
-        leading.deaf = Deafness { since: Some(now), ..Deafness::default() };
-        if let (true, Some(hinter)) = (is_deaf, hinter) {
-            tracing::warn!(node = %self.config.me.node(), to = %hinter.node(), "client multicast does not reach this leader; handing over");
-            self.counters.transfers_deaf += 1;
-            self.consensus.transfer(hinter);
-            self.advance(now);
-        }
     }
 
     /// Sends entries to several nodes: by one copy, except in mode `raft`, which is the baseline without multicast.

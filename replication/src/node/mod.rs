@@ -24,6 +24,7 @@
 mod bodies;
 mod counters;
 mod following;
+mod handover;
 mod leading;
 mod peers;
 mod persistence;
@@ -554,6 +555,7 @@ impl Node {
         self.counters.peer_messages_incomplete += self.peer_packets.expire(now) as u64;
         if self.leading.is_some() {
             self.watch_for_deafness(now);
+            self.watch_for_standstill(now);
         } else {
             self.hint_leader(now);
         }

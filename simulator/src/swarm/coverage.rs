@@ -15,6 +15,7 @@ pub const STATES: &[(&str, &str)] = &[
     ("bodies asked for that are not there", "bodies_not_here"),
     ("hints received", "hints_received"),
     ("leaderships handed over by a deaf leader", "transfers_deaf"),
+    ("leaderships handed over by one that hangs", "transfers_stuck"),
     ("ordering waited", "ordering_waited"),
     ("requests refused: the unordered set is full", "requests_refused_full"),
     ("requests refused: too old", "requests_refused_old"),

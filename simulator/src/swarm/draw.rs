@@ -64,6 +64,7 @@ impl Options {
             fault_every: draw.micros("fault every", 5_000..=150_000),
             fault_time: draw.micros("fault time", 100_000..=2_000_000),
             tick: draw.micros("tick", 1_000..=5_000),
+            stuck_after: Duration::from_millis(*draw.pick("stuck after", &[50, 200, 1_000])),
             replier_queue_max: *draw.pick("B", &[1, 2, 4, 32, 32]),
             window_entries_max: *draw.pick("P", &[1, 3, 16, 256, 4096, 4096]),
             batch_entries_max: *draw.pick("batch", &[1, 2, 16, 512, 512]),

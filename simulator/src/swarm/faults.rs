@@ -39,7 +39,7 @@ pub enum FaultKind {
     DiskFull,
     /// A disk fails for a while.
     DiskFailure,
-    /// All disks are slow for a while.
+    /// All disks are slow for a while, or one hangs.
     SlowDisks,
 }
 

@@ -128,7 +128,12 @@ impl Injector {
             FaultKind::DiskFailure => self.break_disk(world, rng, fault.id, DiskFault::Broken),
             FaultKind::SlowDisks => {
                 let latency = Duration::from_micros(rng.random_range(1_000..50_000));
-                world.set_disks(DiskConfig { latency, jitter: latency });
+                if rng.random_bool(0.5) {
+                    world.set_disks(DiskConfig { latency, jitter: latency });
+                } else if let Some(id) = victim(world, rng) {
+                    // One that hangs.
+                    world.set_disk(id, DiskConfig { latency: latency * 100, jitter: Duration::ZERO });
+                }
             }
         }
         if !fault.lasts.is_zero() {

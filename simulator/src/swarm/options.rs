@@ -67,6 +67,8 @@ pub struct Options {
     pub fault_time: Duration,
     /// The Raft clock's step.
     pub tick: Duration,
+    /// How long a leader that hangs keeps its place.
+    pub stuck_after: Duration,
     /// B.
     pub replier_queue_max: usize,
     /// P.
@@ -152,7 +154,12 @@ impl Options {
         node.replier_choice = self.replier_choice;
         node.early_commit = self.early_commit;
         node.durable = self.disk.is_some();
-        node.timing = Timing { tick: self.tick, order_age_max: self.order_age_max, ..Timing::default() };
+        node.timing = Timing {
+            tick: self.tick,
+            order_age_max: self.order_age_max,
+            stuck_after: self.stuck_after,
+            ..Timing::default()
+        };
         node.limits.unordered.age_max = self.order_age_max * 3;
         node.limits.replier_queue_max = self.replier_queue_max;
         node.limits.window_entries_max = self.window_entries_max;
@@ -179,12 +186,13 @@ impl fmt::Display for Options {
         writeln!(f, "seed       {}", self.seed)?;
         writeln!(
             f,
-            "cluster    {} nodes, mode {}, repliers {:?}, early commit {}, tick {:?}",
+            "cluster    {} nodes, mode {}, repliers {:?}, early commit {}, tick {:?}, stuck after {:?}",
             self.nodes,
             self.mode.name(),
             self.replier_choice,
             self.early_commit,
-            self.tick
+            self.tick,
+            self.stuck_after
         )?;
         writeln!(
             f,
