@@ -5,8 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::{Cluster, call, cluster, cluster_of, converge, drain, jitter, kind_of, value};
-use hovercraft::Mode;
 use hovercraft::node::Counters;
+use hovercraft::{Mode, Timing};
 use r2p2::client::{Kind, Outcome};
 use simulator::NetworkConfig;
 use simulator::registers::{Request, decode_reply};
@@ -69,6 +69,29 @@ fn one_append_serves_all_followers() {
         packets.push(after.appends_shared - before.appends_shared);
     }
     assert_eq!(packets, [50, 50, 50]);
+}
+
+/// §7.6: whoever stops on purpose hands over first, so that clients wait for round trips and not for a timeout.
+#[test]
+fn a_leader_that_is_to_stop_hands_over_without_an_election_timeout() {
+    for nodes in [2, 3, 5] {
+        let mut world = cluster(nodes, |_| {});
+        let leader = world.elect();
+        for n in 1..=20 {
+            assert_eq!(call(&mut world, 0, Request::Add(1, 1)), n);
+        }
+        world.submit(0, Kind::Write, Request::Add(1, 1).encode());
+        let began = world.now();
+        assert!(world.resign(leader));
+        let follower = leader % nodes + 1;
+        assert!(!world.resign(follower), "it leads nothing");
+        let over = world.run_until(Duration::from_secs(1), |world| world.leader().is_some_and(|now| now != leader));
+        assert!(over, "{nodes} nodes");
+        assert_eq!(value(&drain(&mut world, 0, 1)[0]), 21);
+        let election_min = Timing { tick: Duration::from_millis(1), ..Timing::default() }.election_min();
+        assert!(world.now().since(began) < election_min, "{:?}", world.now().since(began));
+        converge(&mut world);
+    }
 }
 
 #[test]

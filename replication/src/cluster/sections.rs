@@ -140,7 +140,7 @@ impl Default for TimingSection {
 }
 
 impl TimingSection {
-    pub(super) fn timing(&self) -> Timing {
+    pub(crate) fn timing(&self) -> Timing {
         Timing {
             tick: Duration::from_millis(self.tick_ms),
             fresh: Duration::from_millis(self.fresh_ms),

@@ -1,5 +1,5 @@
 //! When a leader is not the right one: it is up and heard, so nobody else will ask, but it does not hear its clients, or
-//! it does not get on. Then it hands leadership over (protocol.md §7.1, §7.7).
+//! it does not get on, or it is about to stop. Then it hands leadership over (protocol.md §7.1, §7.6, §7.7).
 
 use std::time::Duration;
 
@@ -89,6 +89,18 @@ impl Node {
         );
         self.counters.transfers_stuck += 1;
         self.hand_over(now, ahead.0);
+    }
+
+    /// This node is to stop: if it leads, it hands leadership to whoever has most of its log, so that clients wait for a
+    /// round trip and not for an election timeout. Returns whether it is worth waiting until it leads no more: for an
+    /// election timeout at most, after which a transfer has failed.
+    pub fn resign(&mut self, now: Instant) -> bool {
+        let fresh = self.config.timing.fresh;
+        let Some(to) = self.leading.as_ref().and_then(|leading| leading.successor(now, fresh)) else { return false };
+        tracing::info!(node = %self.config.me.node(), to = %to.node(), "stopping; handing over");
+        self.hand_over(now, to);
+        self.dirty = true;
+        true
     }
 
     fn hand_over(&mut self, now: Instant, to: MemberId) {

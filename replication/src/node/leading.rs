@@ -100,8 +100,16 @@ impl Leading {
 
     /// Who has executed most, of those that keep up, and how far it is.
     pub(super) fn furthest(&self, now: Instant, fresh: Duration) -> Option<(MemberId, LogIndex)> {
-        let keeps_up = self.peers.iter().filter(|peer| peer.in_step && peer.is_fresh(now, fresh));
-        keeps_up.max_by_key(|peer| peer.applied).map(|peer| (peer.member, peer.applied))
+        self.keeping_up(now, fresh).max_by_key(|peer| peer.applied).map(|peer| (peer.member, peer.applied))
+    }
+
+    /// Who has most of the log, of those that keep up.
+    pub(super) fn successor(&self, now: Instant, fresh: Duration) -> Option<MemberId> {
+        self.keeping_up(now, fresh).max_by_key(|peer| peer.matched).map(|peer| peer.member)
+    }
+
+    fn keeping_up(&self, now: Instant, fresh: Duration) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter(move |peer| peer.in_step && peer.is_fresh(now, fresh))
     }
 
     fn peer(&mut self, member: MemberId) -> Option<&mut Peer> {

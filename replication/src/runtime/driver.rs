@@ -34,6 +34,8 @@ const REPORT_PATIENCE: Duration = Duration::from_millis(100);
 pub(super) struct About {
     service: String,
     durability: &'static str,
+    /// How long a node that is to stop waits for somebody to take over.
+    resignation: Duration,
     /// Where nodes receive what is for them alone.
     peers: BTreeMap<NodeId, SocketAddrV4>,
     /// Where to send what is for all others.
@@ -45,6 +47,7 @@ impl About {
         Self {
             service: service.to_owned(),
             durability: config.durability.name(),
+            resignation: config.timing.timing().election_min(),
             peers: config.nodes.iter().map(|entry| (entry.node(), entry.peers)).collect(),
             peer_group: match config.fan_out {
                 FanOut::Multicast => vec![config.peer_group],
@@ -68,6 +71,8 @@ pub(super) struct Driver<E> {
     clock: Clock,
     /// When the node wants its next timeout.
     timeout: Instant,
+    /// It was asked to stop, and waits until then for somebody to take over what it leads.
+    resigned_until: Instant,
     from_clients: ReceiveBatch,
     from_peers: ReceiveBatch,
     consensus: TransmitBatch,
@@ -107,6 +112,7 @@ impl<E: Execution> Driver<E> {
             about,
             stop,
             timeout: Instant::ZERO,
+            resigned_until: Instant::FAR_FUTURE,
             from_clients: ReceiveBatch::new(),
             from_peers: ReceiveBatch::new(),
             consensus: TransmitBatch::new(),
@@ -129,7 +135,7 @@ impl<E: Execution> Driver<E> {
     }
 
     fn turns(&mut self) -> Result<(), NodeError> {
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.may_stop() {
             self.counters.turns += 1;
             let more = self.receive()?;
             let now = self.clock.now();
@@ -151,13 +157,25 @@ impl<E: Execution> Driver<E> {
 
             if !more && !self.execution.unfinished() && self.execution.may_sleep() {
                 self.counters.sleeps += 1;
-                let deadline = self.timeout.min(self.admin_deadline);
+                let deadline = self.timeout.min(self.admin_deadline).min(self.resigned_until);
                 let waited = self.wires.wait(Some(deadline));
                 self.execution.awake();
                 waited.map_err(NodeError::Sockets)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether it was asked to stop, and has handed over what it led or has waited long enough for that.
+    fn may_stop(&mut self) -> bool {
+        if !self.stop.load(Ordering::Acquire) {
+            return false;
+        }
+        let now = self.clock.now();
+        if self.resigned_until == Instant::FAR_FUTURE {
+            self.resigned_until = if self.node.resign(now) { now + self.about.resignation } else { now };
+        }
+        !self.node.consensus().is_leader() || now >= self.resigned_until
     }
 
     /// Takes what has arrived: from peers first, so that every body that came before an Append is there with it.

@@ -114,6 +114,9 @@ impl Injector {
             FaultKind::Crash => {
                 if let Some(id) = victim(world, rng) {
                     self.down.insert(fault.id, vec![id]);
+                    if rng.random_bool(0.3) {
+                        world.resign(id);
+                    }
                     world.crash_after(id, rng.random_range(0..OUTPUTS_MAX));
                 }
             }

@@ -16,6 +16,7 @@ use super::disk::{Disk, DiskConfig, DiskFault};
 use super::happening::progress;
 use super::network::Datagram;
 use super::{Event, What, World, tally};
+use crate::flight::Party;
 use crate::network::Sockets;
 use crate::streams::stream;
 
@@ -104,6 +105,14 @@ impl<S: Service> World<S> {
         if let Some(disk) = &mut host.disk {
             disk.crash();
         }
+    }
+
+    /// Tells a node that it is to stop; see [`hovercraft::Node::resign`].
+    pub fn resign(&mut self, id: u16) -> bool {
+        let now = self.local_now(Party::Node(id));
+        let resigns = self.host_mut(id).running.as_mut().is_some_and(|running| running.node.resign(now));
+        self.drive_node(id);
+        resigns
     }
 
     /// Kills a node in the middle of what it does: after `outputs` more of the things that its core says are to be
