@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 use simulator::history::{self, History};
 use simulator::linearizability::increments::{Increment, Totals};
 use simulator::linearizability::{BUDGET_DEFAULT, Verdict, check};
+use simulator::recording::outcome_name;
 use simulator::registers::{Request, decode_reply};
 use simulator::swarm::model::{RegisterModel, RegisterOp};
 use simulator::world::DiskConfig;
@@ -100,7 +101,7 @@ impl Load {
             for (at, completion) in world.completions(client) {
                 let Completion { ticket, outcome, .. } = completion;
                 let pending = self.open.remove(&(client, ticket)).expect("one completion per ticket");
-                *self.outcomes.entry(name(&outcome)).or_default() += 1;
+                *self.outcomes.entry(outcome_name(&outcome)).or_default() += 1;
                 match (pending, outcome) {
                     (Pending::Register(key, ticket), Outcome::Ok(reply)) => {
                         let value = decode_reply(&reply).expect("a number");
@@ -142,18 +143,6 @@ impl Load {
                 Verdict::Undecided(_) => eprintln!("seed {seed} key {key}: undecided, {} ops", report.operations),
             }
         }
-    }
-}
-
-fn name(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ok(_) => "ok",
-        Outcome::NotExecuted(_) => "not executed",
-        Outcome::Unknown => "unknown",
-        Outcome::Expired => "expired",
-        Outcome::TooLarge { .. } => "too large",
-        Outcome::ReplyGone => "reply gone",
-        Outcome::ServiceError(_) => "service error",
     }
 }
 
