@@ -245,3 +245,34 @@ fn a_leader_whose_disk_hangs_hands_over() {
     assert_eq!(world.node(leader).unwrap().counters().transfers_stuck, 1);
     assert!(world.now() < r2p2::Instant::ZERO + Duration::from_secs(5), "not after many tries: {:?}", world.now());
 }
+
+/// §6.11: a follower whose disk hangs keeps no more of the log than it may, whatever the others commit.
+#[test]
+fn a_follower_whose_disk_hangs_stays_within_its_memory() {
+    const BYTES: usize = 20_000;
+    let mut world = durable(1, 3, |config| {
+        config.node.limits.retention.bytes_max = BYTES;
+        config.node.limits.window_bytes_max = BYTES;
+        config.client.give_up = Duration::from_secs(1000);
+    });
+    let leader = world.elect();
+    let hangs = leader % 3 + 1;
+    let large = |n: u64| {
+        let mut body = Request::Add(1, n).encode().to_vec();
+        body.resize(1_000, 0);
+        body
+    };
+    for _ in 0..30 {
+        world.submit(0, Kind::Write, large(1));
+        drain(&mut world, 0, 1);
+    }
+    world.set_disk(hangs, DiskConfig { latency: Duration::from_secs(10_000), jitter: Duration::ZERO });
+    let mut most = 0;
+    for _ in 0..200 {
+        world.submit(0, Kind::Write, large(1));
+        drain(&mut world, 0, 1);
+        most = most.max(world.node(hangs).unwrap().consensus().log().bytes());
+    }
+    assert!(most <= BYTES + 2_000, "{most} bytes");
+    assert!(world.node(hangs).unwrap().counters().appends_refused_full > 0);
+}

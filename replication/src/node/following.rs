@@ -240,6 +240,8 @@ impl Node {
     /// anything could be taken.
     fn take_append(&mut self, now: Instant, from: MemberId, append: Append) -> bool {
         let term = self.consensus.term();
+        // Not only when something has been executed: what hangs must not keep what is not needed.
+        self.consensus.log_mut().compact(self.applied, &self.config.limits.retention);
         if !append.entries.0.is_empty() && self.is_full() {
             self.counters.appends_refused_full += 1;
             return false;
