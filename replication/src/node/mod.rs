@@ -486,6 +486,9 @@ impl Node {
                 let ack = self.ack_now(now, Some(reject));
                 self.send(to.node(), term, &Message::AppendAck(ack));
             }
+            // What is not safe yet is acknowledged when it is; until then there is nothing to say.
+            MessageType::MsgAppendResponse
+                if Some(to) == self.consensus.leader() && message.index > self.consensus.persisted() => {}
             MessageType::MsgAppendResponse if Some(to) == self.consensus.leader() => self.following.owe_ack(),
             // To a leader of an earlier term: tells it that its time is over.
             MessageType::MsgAppendResponse => {
