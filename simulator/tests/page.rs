@@ -267,10 +267,21 @@ impl Browser {
         let names = ["chromium", "chromium-browser", "google-chrome"];
         let mut candidates = std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name)));
         let program = given.or_else(|| candidates.find(|candidate| candidate.is_file()));
-        if program.is_none() {
+        let Some(program) = program else {
             eprintln!("SKIPPED: no Chromium on the PATH; install one, or name it in HOVERCRAFT_CHROMIUM");
+            return None;
+        };
+        // Some machines have one that cannot start: no sandbox, no shared memory.
+        let browser = Self { program };
+        let empty = browser.file("empty", "<p>nothing</p>");
+        match browser.try_run(&empty, "", "--dump-dom") {
+            Ok(dom) if String::from_utf8_lossy(&dom).contains("nothing") => Some(browser),
+            found => {
+                let found = found.map(|dom| String::from_utf8_lossy(&dom).into_owned());
+                eprintln!("SKIPPED: {} does not open an empty page here: {found:?}", browser.program.display());
+                None
+            }
         }
-        Some(Self { program: program? })
     }
 
     /// A page on disk.
@@ -305,6 +316,10 @@ impl Browser {
     }
 
     fn run(&self, file: &Path, fragment: &str, what: &str) -> Vec<u8> {
+        self.try_run(file, fragment, what).unwrap_or_else(|error| panic!("{}: {error}", self.program.display()))
+    }
+
+    fn try_run(&self, file: &Path, fragment: &str, what: &str) -> Result<Vec<u8>, String> {
         let profile = scratch("profile");
         let [width, height] = WINDOW;
         let mut child = Command::new(&self.program)
@@ -319,7 +334,7 @@ impl Browser {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
+            .map_err(|error| error.to_string())?;
         let mut stdout = child.stdout.take().unwrap();
         let (done, output) = mpsc::channel();
         std::thread::spawn(move || {
@@ -335,9 +350,8 @@ impl Browser {
         let status = child.wait().unwrap();
         // The browser's last process may still write there.
         _ = fs::remove_dir_all(&profile);
-        let output = output.unwrap_or_else(|_| panic!("the browser was not done after {PATIENCE:?}")).unwrap();
-        assert!(status.success(), "{}: {status}", self.program.display());
-        output
+        let output = output.map_err(|_| format!("it was not done after {PATIENCE:?}"))?;
+        if status.success() { output.map_err(|error| error.to_string()) } else { Err(status.to_string()) }
     }
 }
 
