@@ -252,18 +252,21 @@ impl Node {
         }
         let inline: Vec<Digest> = append.entries.0.iter().filter_map(|item| self.take_inline_body(now, item)).collect();
         let entries = &append.entries.0;
-        let here = |item: &crate::message::AppendEntry| {
+        let commit = self.consensus.commit();
+        // A late copy of an Append names what was committed here long ago. Its body may have left the log; asked for again
+        // it would wait to be ordered, and a plain request be executed twice.
+        let here = |item: &crate::message::AppendEntry, index: LogIndex| {
             let request = &item.entry.request;
-            mutated!(AcknowledgeWithoutBody)
+            index <= commit
+                || mutated!(AcknowledgeWithoutBody)
                 || !item.entry.needs_body()
                 || self.body_len(&request.identity) == Some(request.body_len as usize)
         };
-        let taken = entries.iter().take_while(|item| here(item)).count();
-        let missing: Vec<_> = entries
-            .iter()
-            .zip(append.prev + 1..)
+        let numbered = || entries.iter().zip(append.prev + 1..);
+        let taken = numbered().take_while(|(item, index)| here(item, *index)).count();
+        let missing: Vec<_> = numbered()
             .skip(taken)
-            .filter(|(item, _)| !here(item))
+            .filter(|(item, index)| !here(item, *index))
             .map(|(item, index)| (item.entry.request.identity, index))
             .collect();
         let complete = taken == entries.len();

@@ -6,19 +6,22 @@ use hovercraft::{LogIndex, NodeId, Term};
 
 use super::{Result, Violation, bound};
 
-/// The term of every committed entry.
+/// Every committed entry: its term, and the lowest term of a node that executed it. In that term or before it was
+/// committed, which may be long after its own: only a leader of a later one must have it (Raft, figure 8).
 #[derive(Debug, Default)]
 pub struct LeaderCompleteness {
-    committed: BTreeMap<LogIndex, Term>,
+    committed: BTreeMap<LogIndex, (Term, Term)>,
 }
 
 impl LeaderCompleteness {
-    /// A node executes the entry of this index and term.
+    /// A node that is in term `now` executes the entry of this index and term.
     ///
     /// # Errors
     /// Another one executed one of another term there.
-    pub fn committed(&mut self, node: NodeId, index: LogIndex, term: Term) -> Result {
-        let known = *self.committed.entry(index).or_insert(term);
+    pub fn committed(&mut self, node: NodeId, index: LogIndex, term: Term, now: Term) -> Result {
+        let (known, committed_in) = self.committed.entry(index).or_insert((term, now));
+        *committed_in = now.min(*committed_in);
+        let known = *known;
         bound(&mut self.committed);
         if known == term { Ok(()) } else { Err(Violation::CommittedTwice { node, index, found: term, known }) }
     }
@@ -34,9 +37,9 @@ impl LeaderCompleteness {
         first: LogIndex,
         term_at: impl Fn(LogIndex) -> Option<Term>,
     ) -> Result {
-        for (&index, &committed) in self.committed.range(first..).rev() {
+        for (&index, &(committed, committed_in)) in self.committed.range(first..).rev() {
             let found = term_at(index);
-            if committed < term && found != Some(committed) {
+            if committed_in < term && found != Some(committed) {
                 return Err(Violation::LeaderIncomplete { node, term, index, committed, found });
             }
         }
@@ -51,9 +54,9 @@ mod tests {
 
     fn two_committed() -> LeaderCompleteness {
         let mut checker = LeaderCompleteness::default();
-        assert_eq!(checker.committed(N1, 1, 1), Ok(()));
-        assert_eq!(checker.committed(N1, 2, 1), Ok(()));
-        assert_eq!(checker.committed(N2, 2, 1), Ok(()));
+        assert_eq!(checker.committed(N1, 1, 1, 1), Ok(()));
+        assert_eq!(checker.committed(N1, 2, 1, 1), Ok(()));
+        assert_eq!(checker.committed(N2, 2, 1, 4), Ok(()));
         checker
     }
 
@@ -63,6 +66,18 @@ mod tests {
         assert_eq!(checker.leads(N2, 2, 1, |_| Some(1)), Ok(()));
         assert_eq!(checker.leads(N2, 2, 2, |index| (index >= 2).then_some(1)), Ok(()), "compacted");
         assert_eq!(checker.leads(N2, 1, 1, |_| None), Ok(()), "what its own term committed is no matter");
+    }
+
+    /// Votes given in term 3 are read long after, when a leader of term 5 has committed an entry of term 1.
+    #[test]
+    fn a_late_leader_of_an_earlier_term_need_not_have_what_later_ones_committed() {
+        let mut checker = two_committed();
+        assert_eq!(checker.committed(N1, 3, 1, 5), Ok(()));
+        let has_two = |index| (index <= 2).then_some(1);
+        assert_eq!(checker.leads(N2, 3, 1, has_two), Ok(()));
+        assert!(checker.leads(N2, 6, 1, has_two).is_err());
+        assert_eq!(checker.committed(N2, 3, 1, 2), Ok(()), "so it was committed before term 3");
+        assert!(checker.leads(N2, 3, 1, has_two).is_err());
     }
 
     #[test]
@@ -76,6 +91,6 @@ mod tests {
     fn two_terms_at_one_committed_index_are_found() {
         let mut checker = two_committed();
         let twice = Violation::CommittedTwice { node: N2, index: 2, found: 3, known: 1 };
-        assert_eq!(checker.committed(N2, 2, 3), Err(twice));
+        assert_eq!(checker.committed(N2, 2, 3, 3), Err(twice));
     }
 }

@@ -213,7 +213,7 @@ impl Checkers {
             for index in [consensus.commit(), index] {
                 self.verified.commits(id, consensus.term(), index, |index| consensus.log().term_at(index))?;
             }
-            self.leader_completeness.committed(id, index, term)?;
+            self.leader_completeness.committed(id, index, term, node.consensus().term())?;
         }
         let hash = applier.service().state_hash();
         self.read_only.applied(id, index, entry, effect, hash)?;
