@@ -47,4 +47,4 @@ pub mod unordered;
 pub use config::{Limits, Mode, NodeConfig, Timing, Voter};
 pub use id::{GroupId, Incarnation, LogIndex, MemberId, NodeId, Term};
 pub use node::{Destination, Node, Output};
-pub use service::{Class, Context, Reply, Service};
+pub use service::{Class, Context, Reply, Service, SnapshotView};

@@ -1,5 +1,7 @@
 //! What a user implements: [`Service`].
 
+use std::io::{self, Read, Write};
+
 use bytes::Bytes;
 use r2p2::Instant;
 
@@ -39,6 +41,43 @@ pub trait Service: Send + 'static {
     /// # Errors
     /// A sentence saying what is wrong with the bytes. The state is then unspecified and the node stops.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), String>;
+
+    /// The whole state as it is now, to be written on another thread while this one goes on executing.
+    ///
+    /// The default takes a [`Service::snapshot`] at once, during which nothing is executed. A service with much state
+    /// gives a copy that shares memory with the original until that changes.
+    fn view(&self) -> Box<dyn SnapshotView> {
+        Box::new(self.snapshot())
+    }
+
+    /// Replaces the state by one that a [`Service::view`] wrote, to the last byte that `from` has.
+    ///
+    /// The default reads all of it into memory and gives it to [`Service::restore`].
+    ///
+    /// # Errors
+    /// As for [`Service::restore`]. Errors of `from` need not be told apart.
+    fn restore_from(&mut self, from: &mut dyn Read) -> Result<(), String> {
+        let mut snapshot = Vec::new();
+        from.read_to_end(&mut snapshot).map_err(|error| error.to_string())?;
+        self.restore(&snapshot)
+    }
+}
+
+/// A service's state at one moment; see [`Service::view`].
+pub trait SnapshotView: Send {
+    /// Writes all of it, such that [`Service::restore_from`] of what was written gives an equal state. Equal states give
+    /// equal bytes.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    fn write(self: Box<Self>, to: &mut dyn Write) -> io::Result<()>;
+}
+
+/// A state that is bytes already.
+impl SnapshotView for Vec<u8> {
+    fn write(self: Box<Self>, to: &mut dyn Write) -> io::Result<()> {
+        to.write_all(&self)
+    }
 }
 
 /// Whether a request can change state.

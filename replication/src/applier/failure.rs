@@ -41,13 +41,17 @@ impl ApplyPanic {
     }
 }
 
-/// Why a snapshot cannot be restored.
+/// Why a snapshot cannot be restored. After [`Stale`](Self::Stale), and after the others if they came before the
+/// service's part, nothing was changed; else the state is unspecified.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum RestoreError {
-    /// Its bytes are wrong, or come from a node that was configured otherwise. Nothing was changed.
+    /// Its bytes are wrong, or come from a node that was configured otherwise.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// It is older than the state that it would replace. Nothing was changed.
+    /// It cannot be read.
+    #[error("the snapshot cannot be read: {0}")]
+    Read(String),
+    /// It is older than the state that it would replace.
     #[error("the snapshot ends at entry {found}, this node has applied entry {applied}")]
     Stale {
         /// The snapshot's last index.
@@ -55,7 +59,7 @@ pub enum RestoreError {
         /// The highest index applied here.
         applied: LogIndex,
     },
-    /// The service refused its part. Its state is unspecified.
+    /// The service refused its part.
     #[error("the service cannot restore its part of the snapshot: {0}")]
     Service(String),
     /// The service took its part but became something else. Its state is not that of other nodes.

@@ -8,6 +8,7 @@ mod answer;
 mod config;
 mod effect;
 mod failure;
+mod frozen;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -15,23 +16,21 @@ mod work;
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use r2p2::Instant;
 use r2p2::wire::{ReplyStatus, Session};
 
 use crate::entry::{Entry, EntryKind, RequestHead};
 use crate::id::{LogIndex, NodeId};
 use crate::service::{Context, Reply, Service};
-use crate::session::{Admission, CachedReply, Lookup, Remembered, SessionTable, mix, put_bytes, take_bytes};
+use crate::session::{Admission, CachedReply, Lookup, Remembered, SessionTable, mix};
 use answer::Answer;
 pub use config::ApplierConfig;
 pub use effect::{ApplierCounters, Effect};
 use failure::catch;
 pub use failure::{ApplyPanic, RestoreError};
+pub use frozen::Frozen;
 pub use work::{Committed, Work};
-
-/// Version of [`Applier::snapshot`]'s layout.
-const SNAPSHOT_VERSION: u16 = 1;
 
 /// A service with its session table, at a point of the log.
 ///
@@ -126,60 +125,6 @@ impl<S: Service> Applier<S> {
     /// The session table.
     pub fn sessions(&self) -> &SessionTable {
         &self.sessions
-    }
-
-    /// Everything as bytes, such that [`Applier::restore`] of them, under the same configuration, goes on from here.
-    ///
-    /// # Panics
-    /// After an error.
-    pub fn snapshot(&self) -> Vec<u8> {
-        assert!(!self.broken, "there is no state to snapshot after an error");
-        let mut to = Vec::new();
-        to.put_u16(SNAPSHOT_VERSION);
-        to.put_u64(self.applied);
-        let hash = self.state_hash();
-        to.put_u8(u8::from(hash.is_some()));
-        to.put_u64(hash.unwrap_or(0));
-        put_bytes(&mut to, &self.sessions.snapshot());
-        put_bytes(&mut to, &self.service.snapshot());
-        to
-    }
-
-    /// Replaces service, session table and applied index by those of a snapshot.
-    ///
-    /// # Errors
-    /// See [`RestoreError`], which says after which the state is unspecified and the node must stop.
-    pub fn restore(&mut self, mut from: &[u8]) -> Result<(), RestoreError> {
-        use crate::session::SnapshotError as Bad;
-        let from = &mut from;
-        let version = from.try_get_u16().map_err(Bad::from)?;
-        if version != SNAPSHOT_VERSION {
-            return Err(Bad::Version { found: version, expected: SNAPSHOT_VERSION }.into());
-        }
-        let applied = from.try_get_u64().map_err(Bad::from)?;
-        let has_hash = from.try_get_u8().map_err(Bad::from)?;
-        let expected = from.try_get_u64().map_err(Bad::from)?;
-        let sessions = SessionTable::restore(*self.sessions.limits(), take_bytes(from)?)?;
-        let service = take_bytes(from)?;
-        if !from.is_empty() || has_hash > 1 {
-            return Err(Bad::Damaged("it is not what a snapshot looks like").into());
-        }
-        if applied < self.applied {
-            return Err(RestoreError::Stale { found: applied, applied: self.applied });
-        }
-        // From here on there is no way back.
-        self.broken = true;
-        let restored = catch(|| self.service.restore(service));
-        restored.unwrap_or_else(|panic| Err(format!("it panicked: {panic}"))).map_err(RestoreError::Service)?;
-        self.sessions = sessions;
-        self.applied = applied;
-        match self.state_hash() {
-            Some(found) if has_hash == 1 && found != expected => Err(RestoreError::StateHash { found, expected }),
-            _ => {
-                self.broken = false;
-                Ok(())
-            }
-        }
     }
 
     fn apply(

@@ -414,7 +414,7 @@ fn a_snapshot_is_the_whole_state() {
     group.apply(group.request(1, Some((session, 1, 1)), "append x"));
     let bytes = group.nodes[0].snapshot();
     let mut restored = Applier::new(Text::default(), config(2));
-    restored.restore(&bytes).unwrap();
+    restored.restore(&mut &bytes[..]).unwrap();
     assert_eq!(restored.state_hash(), group.nodes[0].state_hash());
     assert_eq!(restored.applied(), 2);
     assert_eq!(restored.snapshot(), bytes);
@@ -429,7 +429,7 @@ fn snapshots_that_are_refused() {
     let session = group.open();
     group.apply(group.request(1, Some((session, 1, 1)), "append x"));
     let bytes = group.nodes[0].snapshot();
-    let restore = |bytes: &[u8]| Applier::new(Text::default(), config(1)).restore(bytes);
+    let restore = |bytes: &[u8]| Applier::new(Text::default(), config(1)).restore(&mut &*bytes);
     for len in 0..bytes.len() {
         assert_eq!(restore(&bytes[..len]), Err(SnapshotError::Truncated.into()), "{len} bytes");
     }
@@ -441,15 +441,15 @@ fn snapshots_that_are_refused() {
     }
     let mut other = config(1);
     other.sessions.sessions_max = 1;
-    let refused = Applier::new(Text::default(), other).restore(&bytes);
+    let refused = Applier::new(Text::default(), other).restore(&mut &bytes[..]);
     assert!(matches!(refused, Err(RestoreError::Snapshot(SnapshotError::Limit { limit: "sessions_max", .. }))));
     // An older one, which leaves everything as it was; an equal one is fine.
     group.apply(group.request(1, Some((session, 2, 1)), "append y"));
     let stale = Err(RestoreError::Stale { found: 2, applied: 3 });
-    assert_eq!(group.nodes[0].restore(&bytes), stale);
+    assert_eq!(group.nodes[0].restore(&mut &bytes[..]), stale);
     assert_eq!(group.nodes[0].state_hash(), group.nodes[1].state_hash());
     let bytes = group.nodes[1].snapshot();
-    assert_eq!(group.nodes[0].restore(&bytes), Ok(()));
+    assert_eq!(group.nodes[0].restore(&mut &bytes[..]), Ok(()));
 }
 
 #[test]
@@ -458,17 +458,17 @@ fn a_service_that_cannot_restore() {
     group.apply(group.request(1, None, "append unrestorable"));
     let bytes = group.nodes[0].snapshot();
     let mut restored = Applier::new(Text::default(), config(1));
-    assert_eq!(restored.restore(&bytes), Err(RestoreError::Service("I do not like it".into())));
+    assert_eq!(restored.restore(&mut &bytes[..]), Err(RestoreError::Service("I do not like it".into())));
     let mut group = Group::new();
     group.apply(group.request(1, None, "append unspeakable"));
     let bytes = group.nodes[0].snapshot();
     let mut restored = Applier::new(Text::default(), config(1));
-    assert_eq!(restored.restore(&bytes), Err(RestoreError::Service("it panicked: (no message)".into())));
+    assert_eq!(restored.restore(&mut &bytes[..]), Err(RestoreError::Service("it panicked: (no message)".into())));
     let mut group = Group::new();
     group.apply(group.request(1, None, "append forgettable"));
     let bytes = group.nodes[0].snapshot();
     let mut restored = Applier::new(Text::default(), config(1));
-    assert!(matches!(restored.restore(&bytes), Err(RestoreError::StateHash { .. })));
+    assert!(matches!(restored.restore(&mut &bytes[..]), Err(RestoreError::StateHash { .. })));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| restored.snapshot())).is_err());
 }
 
@@ -522,7 +522,7 @@ proptest! {
             if at == restore_at {
                 let bytes = group.nodes[0].snapshot();
                 let mut restored = group.applier(2);
-                prop_assert_eq!(restored.restore(&bytes), Ok(()));
+                prop_assert_eq!(restored.restore(&mut &bytes[..]), Ok(()));
                 group.nodes[1] = restored;
             }
             for node in &group.nodes {

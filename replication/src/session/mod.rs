@@ -22,7 +22,6 @@ use crate::id::LogIndex;
 pub(crate) use mixing::{mix, mix_bytes};
 use ordered_slab::{Key, OrderedSlab};
 pub use snapshot::SnapshotError;
-pub(crate) use snapshot::{put_bytes, take_bytes};
 use window::{Place, Window};
 
 /// Limits of a [`SessionTable`]. They decide what is replicated state, so they must be equal on all nodes of a group.

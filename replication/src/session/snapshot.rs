@@ -183,13 +183,13 @@ impl SessionTable {
 }
 
 /// Appends a length and as many bytes.
-pub(crate) fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
+fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
     to.put_u64(bytes.len() as u64);
     to.put_slice(bytes);
 }
 
 /// Reads what [`put_bytes`] appended.
-pub(crate) fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], SnapshotError> {
+fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], SnapshotError> {
     let len = usize::try_from(from.try_get_u64()?).map_err(|_| SnapshotError::Truncated)?;
     let (bytes, rest) = from.split_at_checked(len).ok_or(SnapshotError::Truncated)?;
     *from = rest;
