@@ -56,7 +56,7 @@ impl Client {
             Ok(completion) => completion.outcome,
             Err(SubmitError::TooLarge { limit, .. }) => Outcome::TooLarge { limit },
             // One operation at a time is never too many.
-            Err(SubmitError::Full { .. } | SubmitError::NoSuchNode { .. }) => unreachable!("there was room"),
+            Err(SubmitError::Full { .. }) => unreachable!("there was room"),
         }
     }
 

@@ -71,7 +71,7 @@ pub struct ClientOptions {
 impl ClientOptions {
     fn core(&self) -> ClientConfig {
         ClientConfig {
-            nodes: self.nodes.len(),
+            nodes: self.nodes.iter().map(|(_, address)| *address).collect(),
             fan_out: match self.mode {
                 Mode::Hovercraft => Route::Group,
                 Mode::Raft | Mode::Unreplicated => Route::Sticky,

@@ -46,7 +46,6 @@ pub struct PipelinedClient {
     datapath: UdpDatapath,
     clock: Clock,
     group: Group,
-    nodes: Vec<SocketAddrV4>,
     /// When the core wants its next timeout.
     timeout: Instant,
     received: ReceiveBatch,
@@ -73,7 +72,6 @@ impl PipelinedClient {
             datapath: builder.build()?,
             clock,
             group: options.group.clone(),
-            nodes: options.nodes.iter().map(|(_, address)| *address).collect(),
             timeout: Instant::FAR_FUTURE,
             received: ReceiveBatch::new(),
             transmit: TransmitBatch::new(),
@@ -89,8 +87,8 @@ impl PipelinedClient {
         self.core.submit(self.clock.now(), kind, body.into())
     }
 
-    /// Queues a request to node number `node` (its place in [`ClientOptions::nodes`]) about itself.
-    pub(super) fn submit_admin(&mut self, node: usize, body: Bytes) -> Result<Ticket, SubmitError> {
+    /// Queues a request to the node at `node` about itself.
+    pub(super) fn submit_admin(&mut self, node: SocketAddrV4, body: Bytes) -> Result<Ticket, SubmitError> {
         self.core.submit_admin(self.clock.now(), node, body)
     }
 
@@ -194,11 +192,6 @@ impl PipelinedClient {
             match self.core.poll_output(now) {
                 ClientOutput::Transmit { target: Target::Group, packet } => {
                     self.transmit.push_many(SOCKET, self.group.receivers(), packet);
-                }
-                ClientOutput::Transmit { target: Target::Node(node), packet } => {
-                    if let Some(address) = self.nodes.get(node) {
-                        self.transmit.push(SOCKET, *address, packet);
-                    }
                 }
                 ClientOutput::Transmit { target: Target::Address(address), packet } => {
                     self.transmit.push(SOCKET, address, packet);

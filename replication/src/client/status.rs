@@ -16,17 +16,15 @@ use crate::node::StatusReport;
 /// # Errors
 /// Why there is no report, and what to do about it.
 pub fn status(options: &ClientOptions, node: NodeId) -> Result<StatusReport, StatusError> {
-    let place = options.nodes.iter().position(|(id, _)| *id == node);
-    let Some(place) = place else {
+    let Some((_, address)) = options.nodes.iter().copied().find(|(id, _)| *id == node) else {
         return Err(StatusError::NoSuchNode { node, known: options.nodes.iter().map(|(id, _)| *id).collect() });
     };
     let mut client = PipelinedClient::connect(options)?;
-    let ticket = client.submit_admin(place, Bytes::from_static(b"status"))?;
+    let ticket = client.submit_admin(address, Bytes::from_static(b"status"))?;
     loop {
         // The core ends every operation, so the patience of a single wait does not matter.
         let completed = client.wait(options.give_up).map_err(StatusError::Socket)?;
         let Some(completion) = completed.into_iter().find(|completion| completion.ticket == ticket) else { continue };
-        let address = options.nodes[place].1;
         return match completion.outcome {
             Outcome::Ok(report) => StatusReport::decode(report).map_err(|_| StatusError::Unreadable { node, address }),
             Outcome::Unknown => Err(StatusError::NoAnswer { node, address }),

@@ -82,11 +82,6 @@ impl<S: Service> World<S> {
                     Target::Group => {
                         self.transmit_to_group(Party::Client(number), from, request_address, packet);
                     }
-                    Target::Node(at) => {
-                        let id = at as u16 + 1;
-                        let to = request_address(id);
-                        self.transmit(Party::Client(number), from, Party::Node(id), to, Via::Unicast, packet);
-                    }
                     Target::Address(to) => {
                         self.transmit(Party::Client(number), from, self.party(to), to, Via::Unicast, packet);
                     }

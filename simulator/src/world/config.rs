@@ -6,7 +6,7 @@ use hovercraft::NodeConfig;
 use hovercraft::session::SessionLimits;
 use r2p2::client::ClientConfig;
 
-use super::addresses::member;
+use super::addresses::{member, request_address};
 use super::clock::ClockConfig;
 use super::disk::DiskConfig;
 use crate::NetworkConfig;
@@ -44,7 +44,7 @@ pub struct WorldConfig {
 impl WorldConfig {
     /// A quiet world.
     pub fn new(seed: u64, nodes: u16) -> Self {
-        let mut client = ClientConfig { nodes: usize::from(nodes), ..ClientConfig::default() };
+        let mut client = ClientConfig { nodes: (1..=nodes).map(request_address).collect(), ..ClientConfig::default() };
         client.retransmit_min = Duration::from_millis(2);
         client.retransmit_max = Duration::from_millis(100);
         client.give_up = Duration::from_secs(5);

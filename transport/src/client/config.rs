@@ -1,5 +1,6 @@
 //! What a client may be told: its mode, its limits, its patience.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use crate::reassembly::ReassemblyLimits;
@@ -27,8 +28,10 @@ pub struct ClientConfig {
     /// mode, for any R2P2 server: no extensions, and no retransmission (see
     /// [`plain_retransmit`](Self::plain_retransmit)).
     pub sessions: bool,
-    /// How many nodes the shell can address as [`Target::Node`](super::Target::Node); 0 if it only knows the group.
-    pub nodes: usize,
+    /// The addresses of single nodes, at first; none if only the group is known. [`Client::set_nodes`] changes them.
+    ///
+    /// [`Client::set_nodes`]: super::Client::set_nodes
+    pub nodes: Vec<SocketAddrV4>,
     /// Where first copies go.
     pub fan_out: Route,
     /// The policy to write into request headers. `None` states the operation's [`Kind`](super::Kind) as `Replicated`
@@ -80,7 +83,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             sessions: true,
-            nodes: 0,
+            nodes: Vec::new(),
             fan_out: Route::Group,
             policy: None,
             plain_retransmit: false,

@@ -60,6 +60,10 @@ counters! {
     timeouts,
     /// Copies sent beyond an operation's first.
     retransmissions,
+    /// Changes of the set of nodes.
+    nodes_changed,
+    /// Copies sent at once because the set of nodes had changed; they count as retransmissions too.
+    redirected,
     /// Copies not sent because `transmits_max` packets were waiting for the shell.
     retransmissions_skipped,
     /// Packets handed to the shell.

@@ -94,6 +94,10 @@ pub struct Client {
     current: Current,
     /// The node that answered last (`Route::Sticky`).
     sticky: Option<SocketAddrV4>,
+    /// The newest epoch in any answer, and who said so.
+    newest: Option<(u64, SocketAddrV4)>,
+    /// When an operation was sent although none was in flight, or somebody answered one: whichever was later.
+    heard: Instant,
     reassembler: Reassembler,
     transmits: VecDeque<(Target, Bytes)>,
     completions: VecDeque<Completion>,
@@ -128,6 +132,8 @@ impl Client {
             sessions: BTreeMap::new(),
             current: Current::Closed,
             sticky: None,
+            newest: None,
+            heard: Instant::ZERO,
             reassembler: Reassembler::new(config.reassembly, config.digest_key),
             transmits: VecDeque::new(),
             completions: VecDeque::new(),
@@ -161,17 +167,15 @@ impl Client {
         Ok(ticket)
     }
 
-    /// Sends a request that is for node `node` itself (its status, say) and never ordered: outside any session, only
-    /// to that node, retransmitted. The node must be one of ours.
+    /// Sends a request that is for the node at `node` itself (its status, say) and never ordered: outside any session,
+    /// only to that node, retransmitted. It must be one of our servers, and need not be one of
+    /// [`set_nodes`](Self::set_nodes).
     ///
     /// # Errors
     ///
-    /// [`SubmitError::NoSuchNode`]; [`SubmitError::TooLarge`] beyond `request_max`; [`SubmitError::Full`] if
-    /// `admin_max` are in flight. Admin requests are never held.
-    pub fn submit_admin(&mut self, now: Instant, node: usize, body: Bytes) -> Result<Ticket, SubmitError> {
-        if node >= self.config.nodes {
-            return Err(SubmitError::NoSuchNode { node, nodes: self.config.nodes });
-        }
+    /// [`SubmitError::TooLarge`] beyond `request_max`; [`SubmitError::Full`] if `admin_max` are in flight. Admin
+    /// requests are never held.
+    pub fn submit_admin(&mut self, now: Instant, node: SocketAddrV4, body: Bytes) -> Result<Ticket, SubmitError> {
         self.check_size(&body)?;
         if self.admin_in_flight >= self.config.admin_max || self.transmits.len() >= self.config.transmits_max {
             self.counters.refused_full += 1;
@@ -191,6 +195,31 @@ impl Client {
             self.give_up(now, ticket);
         }
         known
+    }
+
+    /// From now on the nodes are these, and the group (which is the shell's) reaches them. What is in flight was perhaps
+    /// sent to nobody who still listens, so it is sent again at once, under the same rid and seq; what the servers refused
+    /// a moment ago keeps its own time. Nothing happens if these are the nodes already.
+    pub fn set_nodes(&mut self, now: Instant, nodes: &[SocketAddrV4]) {
+        if self.config.nodes == nodes {
+            return;
+        }
+        tracing::debug!(?now, ?nodes, in_flight = self.in_flight, "the nodes changed");
+        self.counters.nodes_changed += 1;
+        self.config.nodes = nodes.to_vec();
+        self.sticky = self.sticky.filter(|sticky| nodes.contains(sticky));
+        self.redirect(now);
+    }
+
+    /// The newest epoch of the membership that any answer has named, and who said so; see
+    /// [`Extensions::epoch`](crate::wire::Extensions::epoch).
+    pub const fn newest_epoch(&self) -> Option<(u64, SocketAddrV4)> {
+        self.newest
+    }
+
+    /// Since when operations are in flight, or a session is asked for, and nobody has answered anything.
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.awaits_answers().then_some(self.heard)
     }
 
     /// Takes in a UDP payload that came from `from`. Any bytes are safe.
@@ -329,6 +358,9 @@ impl Client {
         // It is given up when nothing is held any more.
         let operation = Operation::new(role, Kind::Write, Bytes::new(), now, Instant::FAR_FUTURE);
         let ticket = self.operations.insert(operation);
+        if !self.awaits_answers() {
+            self.heard = now;
+        }
         self.current = Current::Opening(ticket);
         self.send_first(now, ticket);
     }
@@ -346,6 +378,9 @@ impl Client {
     /// Gives the operation its rid (and seq) and sends its first copy.
     fn send_first(&mut self, now: Instant, ticket: Ticket) {
         let wait = self.rtt.timeout();
+        if !self.awaits_answers() {
+            self.heard = now;
+        }
         let (Some(operation), Some(rid)) = (self.operations.find_mut(ticket), self.rids.allocate(ticket)) else {
             debug_assert!(false, "outstanding_max leaves half of all rids free");
             return;
@@ -371,16 +406,18 @@ impl Client {
         let Some(operation) = self.operations.find_mut(ticket) else { return };
         let sticky = self.sticky.filter(|_| self.config.fan_out == Route::Sticky && !operation.to_group);
         let (target, path) = match (operation.role, sticky) {
-            (Role::Admin { node }, _) => (Target::Node(node), Path::Full),
+            (Role::Admin { node }, _) => (Target::Address(node), Path::Full),
             (_, Some(address)) => (Target::Address(address), Path::Sticky(address)),
             (_, None) => (Target::Group, Path::Full),
         };
-        let also = if matches!(operation.role, Role::Admin { .. }) || self.config.nodes == 0 {
+        let nodes = &self.config.nodes;
+        let also = if matches!(operation.role, Role::Admin { .. }) || nodes.is_empty() {
             None
         } else {
             // Operations that time out together start at different nodes.
             let turn = operation.timeouts.checked_sub(self.config.unicast_after);
-            turn.map(|turn| Target::Node((ticket.serial() as usize).wrapping_add(turn as usize) % self.config.nodes))
+            turn.map(|turn| (ticket.serial() as usize).wrapping_add(turn as usize) % nodes.len())
+                .map(|turn| Target::Address(nodes[turn]))
         };
 
         let session = match operation.role {
@@ -428,6 +465,38 @@ impl Client {
         operation.attempts = operation.attempts.saturating_add(1);
         let wait = operation.wait;
         self.wake_after(now, ticket, wait);
+    }
+
+    /// Sends what is in flight once more, the oldest first.
+    fn redirect(&mut self, now: Instant) {
+        let wait = self.rtt.timeout();
+        let mut tickets: Vec<Ticket> = self.timers.iter().map(|(_, ticket)| *ticket).collect();
+        tickets.sort_unstable();
+        for ticket in tickets {
+            let Some(operation) = self.operations.find_mut(ticket) else { continue };
+            let again = match operation.role {
+                Role::Open { .. } | Role::Session { .. } => !operation.backing_off,
+                Role::Plain { .. } => self.config.plain_retransmit && !operation.backing_off,
+                Role::Held | Role::Admin { .. } => false,
+            };
+            if !again {
+                continue;
+            }
+            // It was waited for an answer from somebody else.
+            operation.wait = operation.wait.min(wait);
+            if self.transmits.len() >= self.config.transmits_max {
+                self.counters.retransmissions_skipped += 1;
+                self.wake_after(now, ticket, wait);
+                continue;
+            }
+            self.counters.redirected += 1;
+            self.send_copy(now, ticket);
+        }
+    }
+
+    /// Whether anything is in flight that is not about a single node.
+    const fn awaits_answers(&self) -> bool {
+        self.in_flight > 0 || matches!(self.current, Current::Opening(_))
     }
 
     /// Sets the operation's timer to after `wait` and some jitter, or to its end if that comes first.
@@ -543,6 +612,11 @@ impl Client {
 
     /// A complete answer to the operation `ticket`.
     fn handle_answer(&mut self, now: Instant, from: SocketAddrV4, ticket: Ticket, answer: Message) {
+        if let Some(epoch) = answer.extensions.epoch
+            && self.newest.is_none_or(|(newest, _)| epoch > newest)
+        {
+            self.newest = Some((epoch, from));
+        }
         if answer.extensions.status == Some(ReplyStatus::NotLeader) {
             return self.handle_not_leader(now, ticket);
         }
@@ -553,6 +627,7 @@ impl Client {
         }
         if !admin {
             self.sticky = Some(from);
+            self.heard = now;
         }
         match operation.role {
             Role::Open { .. } => return self.handle_session_opened(ticket, &answer),
@@ -627,6 +702,7 @@ impl Client {
             return;
         }
         self.counters.drops += 1;
+        self.heard = now;
         if plain && operation.attempts == 1 {
             return self.end(ticket, Outcome::NotExecuted(NotExecuted::Dropped), None, None);
         }

@@ -56,7 +56,7 @@ pub(super) enum Role {
     /// In flight without one. `handshake`: its first packet waits for an ACK before the rest may follow.
     Plain { handshake: bool },
     /// For one node itself.
-    Admin { node: usize },
+    Admin { node: SocketAddrV4 },
 }
 
 /// Where a copy went.

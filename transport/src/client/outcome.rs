@@ -31,14 +31,13 @@ impl Kind {
     }
 }
 
-/// Where a packet is to be sent. The shell owns the addresses of group and nodes.
+/// Where a packet is to be sent. The shell knows what the group is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// All nodes: IP multicast, a loop over them, or whatever stands in front of them.
     Group,
-    /// The node of this number, below `ClientConfig::nodes` (or as given to `submit_admin`).
-    Node(usize),
-    /// An address that a packet came from.
+    /// One node: one of `ClientConfig::nodes` or [`Client::set_nodes`](super::Client::set_nodes), that of an admin
+    /// request, or one that a packet came from.
     Address(SocketAddrV4),
 }
 
@@ -132,13 +131,5 @@ pub enum SubmitError {
         len: usize,
         /// Largest permitted.
         limit: usize,
-    },
-    /// An admin request to a node that the configuration does not have.
-    #[error("there is no node {node}: {nodes} nodes are configured")]
-    NoSuchNode {
-        /// The node asked for.
-        node: usize,
-        /// How many there are.
-        nodes: usize,
     },
 }

@@ -21,6 +21,7 @@ use super::{Digest, HEADER_LEN, ParseError};
 /// | 6 | 7 | forwarded: client IPv4 address, client port, hop | every packet from a forwarder |
 /// | 7 | 0 | admin | first packet of a request |
 /// | 8 | any | reserved for authentication | |
+/// | 9 | 8 | epoch of the membership | first packet of a response |
 ///
 /// The C implementation takes everything after the first 8 bytes for the body: send it no extension.
 #[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +40,8 @@ pub struct Extensions {
     pub forwarded: Option<Forwarded>,
     /// This request is for the node itself and never ordered.
     pub admin: bool,
+    /// Who makes up the group changes from time to time, and this counts up when it does: what whoever answers knows.
+    pub epoch: Option<u64>,
 }
 
 /// Names an operation over all its retransmissions.
@@ -84,6 +87,7 @@ const DIGEST: u8 = 4;
 const NO_HANDSHAKE: u8 = 5;
 const FORWARDED: u8 = 6;
 const ADMIN: u8 = 7;
+const EPOCH: u8 = 9;
 const PADDING: u8 = 0;
 
 /// Type and length byte.
@@ -93,11 +97,18 @@ const ENTRY_INDEX_LEN: usize = 8;
 const STATUS_LEN: usize = 1;
 const DIGEST_LEN: usize = 16;
 const FORWARDED_LEN: usize = 7;
+const EPOCH_LEN: usize = 8;
 
 impl Extensions {
     /// Length in bytes of a header with all extensions there are.
-    pub const HEADER_LEN_MAX: usize =
-        HEADER_LEN + 7 * PREFIX_LEN + SESSION_LEN + ENTRY_INDEX_LEN + STATUS_LEN + DIGEST_LEN + FORWARDED_LEN;
+    pub const HEADER_LEN_MAX: usize = HEADER_LEN
+        + 8 * PREFIX_LEN
+        + SESSION_LEN
+        + ENTRY_INDEX_LEN
+        + STATUS_LEN
+        + DIGEST_LEN
+        + FORWARDED_LEN
+        + EPOCH_LEN;
 
     /// Length in bytes of a header with these extensions.
     pub const fn header_len(&self) -> usize {
@@ -112,6 +123,7 @@ impl Extensions {
             + len(self.no_handshake, 0)
             + len(self.forwarded.is_some(), FORWARDED_LEN)
             + len(self.admin, 0)
+            + len(self.epoch.is_some(), EPOCH_LEN)
     }
 
     /// Those of the later packets of a message: what they must be told apart by, and nothing that concerns the message
@@ -125,15 +137,16 @@ impl Extensions {
             no_handshake: false,
             forwarded: self.forwarded,
             admin: false,
+            epoch: None,
         }
     }
 
     pub(super) fn parse(raw: RawExtensions<'_>) -> Result<Self, ParseError> {
         let mut extensions = Self::default();
-        let mut seen = 0u8;
+        let mut seen = 0u16;
         for extension in raw {
             let RawExtension { kind, value } = extension?;
-            if kind > ADMIN {
+            if kind > ADMIN && kind != EPOCH {
                 continue;
             }
             if seen & 1 << kind != 0 {
@@ -168,6 +181,7 @@ impl Extensions {
             NO_HANDSHAKE | ADMIN if !value.is_empty() => return Err(bad),
             NO_HANDSHAKE => self.no_handshake = true,
             ADMIN => self.admin = true,
+            EPOCH => self.epoch = Some(u64::from_be_bytes(value.try_into().map_err(|_| bad)?)),
             _ => {}
         }
         Ok(())
@@ -202,6 +216,9 @@ impl Extensions {
         }
         if self.admin {
             put(&mut rest, ADMIN, 0);
+        }
+        if let Some(epoch) = self.epoch {
+            put(&mut rest, EPOCH, EPOCH_LEN).copy_from_slice(&epoch.to_be_bytes());
         }
         debug_assert!(rest.is_empty(), "header_len counts what emit writes");
     }
@@ -300,6 +317,9 @@ impl fmt::Display for Extensions {
         }
         if self.admin {
             f.write_str(", admin")?;
+        }
+        if let Some(epoch) = self.epoch {
+            write!(f, ", epoch {epoch}")?;
         }
         Ok(())
     }

@@ -28,12 +28,13 @@ const FIRST_HEADER: Header = Header {
         no_handshake: false,
         forwarded: None,
         admin: false,
+        epoch: None,
     },
 };
 
 /// Everything a header can say, as bytes and as value. (No packet says all of it at once.)
-const FULL: [u8; 78] = [
-    0xcc, 78, 0x11, 0xc0, 0xff, 0xfe, 0x00, 0x01, // RESPONSE fixed, first and last
+const FULL: [u8; 88] = [
+    0xcc, 88, 0x11, 0xc0, 0xff, 0xfe, 0x00, 0x01, // RESPONSE fixed, first and last
     0x01, 24, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, // session
     0x02, 8, 0, 0, 0, 0, 0, 1, 2, 3, // entry index
     0x03, 1, 4, // status
@@ -41,6 +42,7 @@ const FULL: [u8; 78] = [
     0x05, 0, // no handshake
     0x06, 7, 10, 0, 0, 1, 0x1f, 0x90, 2, // forwarded
     0x07, 0, // admin
+    0x09, 8, 0, 0, 0, 0, 0, 4, 5, 6, // epoch
 ];
 const FULL_HEADER: Header = Header {
     kind: MessageType::Response,
@@ -61,6 +63,7 @@ const FULL_HEADER: Header = Header {
         no_handshake: true,
         forwarded: Some(Forwarded { client: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 8080), hop: 2 }),
         admin: true,
+        epoch: Some(0x04_0506),
     },
 };
 
@@ -176,6 +179,8 @@ fn extensions_are_checked() {
         (&[6, 6, 1, 2, 3, 4, 5, 6], ParseError::BadExtension { kind: 6, len: 6 }),
         (&[7, 1, 0], ParseError::BadExtension { kind: 7, len: 1 }),
         (&[7, 0, 7, 0], ParseError::RepeatedExtension(7)),
+        (&[9, 7, 0, 0, 0, 0, 0, 0, 0], ParseError::BadExtension { kind: 9, len: 7 }),
+        (&[9, 8, 0, 0, 0, 0, 0, 0, 0, 1, 9, 8, 0, 0, 0, 0, 0, 0, 0, 1], ParseError::RepeatedExtension(9)),
         (&[99, 3, 0, 0], ParseError::BadExtension { kind: 99, len: 3 }),
     ];
     for (extensions, error) in bad {
@@ -189,6 +194,7 @@ fn padding_and_unknown_extensions_are_skipped() {
     assert_eq!(parse_extensions(&[0, 0, 7, 0, 0]), Ok(admin));
     assert_eq!(parse_extensions(&[8, 2, 7, 0, 7, 0]), Ok(admin));
     assert_eq!(parse_extensions(&[255, 0, 255, 1, 7, 7, 0]), Ok(admin), "unknown ones may be repeated");
+    assert_eq!(parse_extensions(&[8, 0, 8, 0, 10, 1, 9, 7, 0]), Ok(admin), "reserved and future ones too");
     assert_eq!(parse_extensions(&[0; 247]), Ok(Extensions::default()), "as long as a header can be");
 }
 
@@ -234,7 +240,7 @@ fn one_line_each() {
         line(&FULL),
         "R2P2 RESPONSE fixed rid 65534, session 72623859790382856 seq 651345242494996240 unacked 1230066625199609624, \
          index 66051, SERVICE ERROR, digest 000102030405060708090a0b0c0d0e0f, no handshake, \
-         forwarded for 10.0.0.1:8080 hop 2, admin, length 0"
+         forwarded for 10.0.0.1:8080 hop 2, admin, epoch 263430, length 0"
     );
     assert_eq!(line(&plain(0x71, 0x00, 5)), "R2P2 RAFT_MSG fixed rid 0, packet 5, length 0");
     assert_eq!(line(&plain(0x13, 0x40, 6)), "R2P2 RESPONSE replicated-no-se rid 0, packet 6 last, length 0");
@@ -334,8 +340,9 @@ pub(crate) fn any_extensions() -> impl Strategy<Value = Extensions> {
     ]));
     let forwarded = prop::option::of(any::<(u32, u16, u8)>());
     let flags = any::<(bool, bool)>();
-    (session, any::<Option<u64>>(), status, any::<Option<u128>>(), forwarded, flags).prop_map(
-        |(session, entry_index, status, digest, forwarded, (no_handshake, admin))| Extensions {
+    let numbers = any::<(Option<u64>, Option<u64>)>();
+    (session, numbers, status, any::<Option<u128>>(), forwarded, flags).prop_map(
+        |(session, (entry_index, epoch), status, digest, forwarded, (no_handshake, admin))| Extensions {
             session: session.map(|[client, seq, first_unacked]| Session { client, seq, first_unacked }),
             entry_index,
             status,
@@ -343,13 +350,14 @@ pub(crate) fn any_extensions() -> impl Strategy<Value = Extensions> {
             no_handshake,
             forwarded: forwarded.map(|(ip, port, hop)| Forwarded { client: SocketAddrV4::new(ip.into(), port), hop }),
             admin,
+            epoch,
         },
     )
 }
 
 /// Bytes that get further than noise does: right magic, a header that fits, extensions of known types.
 pub(crate) fn plausible_packet() -> impl Strategy<Value = Vec<u8>> {
-    let extension = (0..10u8, prop_oneof![Just(0), Just(1), Just(7), Just(8), Just(16), Just(24), any::<u8>()]);
+    let extension = (0..12u8, prop_oneof![Just(0), Just(1), Just(7), Just(8), Just(16), Just(24), any::<u8>()]);
     let extension = extension.prop_flat_map(|(kind, len)| {
         prop::collection::vec(any::<u8>(), usize::from(len)).prop_map(move |value| (kind, len, value))
     });

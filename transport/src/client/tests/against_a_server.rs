@@ -40,6 +40,40 @@ fn a_server_slower_than_the_first_timeout_is_learnt() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// However often each node is replaced, one at a time: without loss nothing fails, with loss nothing is doubled.
+    #[test]
+    fn replaced_nodes_fail_nobody(
+        seed: u64,
+        loss in prop_oneof![Just(0.0), 0.0..0.3f64],
+        duplication in 0.0..0.3f64,
+        latency_max in 1..40u64,
+        sticky: bool,
+        steps in proptest::collection::vec((0..300u64, 0..NODES.len()), 10..60),
+    ) {
+        let faults = Faults { loss, duplication, latency_max: ms(latency_max), latency_min: ms(0), ..Faults::none() };
+        let fan_out = if sticky { Route::Sticky } else { Route::Group };
+        let mut pair = Pair::new(ClientConfig { fan_out, ..config() }, faults, seed);
+        let mut replaced = 0;
+        for (pause, place) in steps {
+            pair.submit();
+            pair.drive_bounded(ms(pause));
+            if pair.is_up_to_date() {
+                pair.replace(place);
+                replaced += 1;
+            }
+        }
+        pair.drive();
+        pair.check();
+        prop_assert_eq!(pair.client.counters().nodes_changed, replaced - u64::from(!pair.is_up_to_date()));
+        if loss == 0.0 {
+            prop_assert_eq!(pair.client.counters().completed_ok, pair.done.len() as u64);
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     /// protocol.md §6.8, §6.9 from the client's side: each operation ends once, with the reply to its own single

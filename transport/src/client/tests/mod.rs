@@ -2,6 +2,7 @@
 
 mod against_a_server;
 mod matching;
+mod moving;
 mod opening;
 mod pair;
 mod plain;
@@ -28,7 +29,7 @@ const fn ms(millis: u64) -> Duration {
 }
 
 fn config() -> ClientConfig {
-    ClientConfig { nodes: 3, ..ClientConfig::default() }
+    ClientConfig { nodes: NODES.to_vec(), ..ClientConfig::default() }
 }
 
 const fn session(client: u64, seq: u64, first_unacked: u64) -> wire::Session {

@@ -38,6 +38,10 @@ pub(super) struct Pair {
     /// With each, how many operations had ended before it was submitted.
     submitted: Vec<(Ticket, Bytes, usize)>,
     pub(super) done: Vec<Completion>,
+    /// Who listens, in this epoch.
+    listening: (u64, Vec<SocketAddrV4>),
+    /// Whom the shell takes for the group, as of this epoch.
+    group: (u64, Vec<SocketAddrV4>),
 }
 
 enum Datagram {
@@ -58,6 +62,35 @@ impl Pair {
             transmitted: 0,
             submitted: Vec::new(),
             done: Vec::new(),
+            listening: (1, NODES.to_vec()),
+            group: (1, NODES.to_vec()),
+        }
+    }
+
+    /// Whether the shell knows who listens.
+    pub(super) fn is_up_to_date(&self) -> bool {
+        self.group.0 == self.listening.0
+    }
+
+    /// Another node listens in the place of one.
+    pub(super) fn replace(&mut self, place: usize) {
+        self.listening.0 += 1;
+        let address = SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, self.listening.0 as u8), 9000);
+        self.listening.1[place] = address;
+    }
+
+    /// What a shell does about a newer epoch, as if whoever answered told it at once.
+    fn follow(&mut self) {
+        if self.client.newest_epoch().is_some_and(|(epoch, _)| epoch > self.group.0) {
+            self.group = self.listening.clone();
+            self.client.set_nodes(self.now, &self.group.1);
+        }
+    }
+
+    fn reaches_anybody(&self, target: Target) -> bool {
+        match target {
+            Target::Group => self.group.1.iter().any(|node| self.listening.1.contains(node)),
+            Target::Address(node) => self.listening.1.contains(&node),
         }
     }
 
@@ -89,9 +122,11 @@ impl Pair {
     fn step(&mut self, end: Instant) -> bool {
         let timeout = loop {
             match self.client.poll_output(self.now) {
-                ClientOutput::Transmit { packet, .. } => {
+                ClientOutput::Transmit { target, packet } => {
                     self.transmitted += 1;
-                    self.carry(|| Datagram::ToServer(packet.clone()));
+                    if self.reaches_anybody(target) {
+                        self.carry(|| Datagram::ToServer(packet.clone()));
+                    }
                 }
                 ClientOutput::Done(completion) => {
                     assert!(self.now.since(completion.submitted) <= self.client.config().give_up);
@@ -112,14 +147,18 @@ impl Pair {
         }
         match self.network.pop_first() {
             None => {}
-            Some((_, Datagram::ToClient(from, packet))) => self.client.handle_datagram(self.now, from, &packet),
+            Some((_, Datagram::ToClient(from, packet))) => {
+                self.client.handle_datagram(self.now, from, &packet);
+                self.follow();
+            }
             Some((_, Datagram::ToServer(packet))) => {
                 if self.rng.random_bool(self.faults.expiry) {
                     self.server.sessions.clear();
                 }
                 let refuse = self.rng.random_bool(self.faults.refusal);
-                let node = NODES[self.rng.random_range(0..NODES.len())];
-                for answer in self.server.handle(self.now, &packet, refuse) {
+                let (epoch, nodes) = &self.listening;
+                let node = nodes[self.rng.random_range(0..nodes.len())];
+                for answer in self.server.handle(self.now, &packet, refuse, *epoch) {
                     self.carry(|| Datagram::ToClient(node, answer.clone()));
                 }
             }
@@ -225,7 +264,7 @@ impl Server {
         }
     }
 
-    fn handle(&mut self, now: Instant, packet: &[u8], refuse: bool) -> Vec<Bytes> {
+    fn handle(&mut self, now: Instant, packet: &[u8], refuse: bool, epoch: u64) -> Vec<Bytes> {
         self.reassembler.expire(now);
         let client = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5000);
         let Some(request) = self.reassembler.accept(now, client, packet).unwrap() else { return Vec::new() };
@@ -237,7 +276,7 @@ impl Server {
             kind: MessageType::Response,
             policy: request.policy,
             rid: request.rid,
-            extensions: Extensions { session: Some(asked), ..Extensions::default() },
+            extensions: Extensions { session: Some(asked), epoch: Some(epoch), ..Extensions::default() },
         };
         if asked.client == 0 {
             let index = self.order();

@@ -3,7 +3,7 @@
 use super::*;
 
 fn plain() -> ClientConfig {
-    ClientConfig { sessions: false, nodes: 0, ..ClientConfig::default() }
+    ClientConfig { sessions: false, nodes: Vec::new(), ..ClientConfig::default() }
 }
 
 #[test]

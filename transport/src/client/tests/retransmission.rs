@@ -70,16 +70,16 @@ fn after_two_timeouts_copies_also_go_to_the_nodes_in_turn() {
         let targets = world.targets();
         assert_eq!(targets.len(), 2);
         assert_eq!(targets[0], Target::Group);
-        let Target::Node(node) = targets[1] else { panic!("{targets:?}") };
+        let Target::Address(node) = targets[1] else { panic!("{targets:?}") };
         nodes.push(node);
     }
     nodes.sort_unstable();
-    assert_eq!(nodes, [0, 1, 2]);
+    assert_eq!(nodes, NODES);
 }
 
 #[test]
 fn without_known_nodes_copies_go_to_the_group_only() {
-    let mut world = World::open(ClientConfig { nodes: 0, ..config() });
+    let mut world = World::open(ClientConfig { nodes: Vec::new(), ..config() });
     world.submit("a");
     for _ in 0..5 {
         assert_eq!(world.targets(), [Target::Group]);

@@ -60,10 +60,10 @@ fn not_leader_returns_to_the_group_soon_under_the_same_seq() {
 #[test]
 fn admin_requests_go_to_their_node_only() {
     let mut world = World::new(sticky());
-    let ticket = world.client.submit_admin(world.now, 2, "status".into()).unwrap();
+    let ticket = world.client.submit_admin(world.now, NODES[2], "status".into()).unwrap();
     for _ in 0..4 {
         let sent = world.only_sent();
-        assert_eq!(sent.target, Target::Node(2));
+        assert_eq!(sent.target, Target::Address(NODES[2]));
         assert_eq!(sent.head.policy, Policy::Fixed);
         assert_eq!(sent.head.extensions, Extensions { admin: true, ..Extensions::default() });
         world.fire("retransmit request");
@@ -78,16 +78,14 @@ fn admin_requests_go_to_their_node_only() {
 }
 
 #[test]
-fn admin_requests_are_bounded_and_need_a_node() {
+fn admin_requests_are_bounded() {
     let mut world = World::new(ClientConfig { admin_max: 2, request_max: 10, ..config() });
     let now = world.now;
-    let unknown = world.client.submit_admin(now, 3, Bytes::new());
-    assert_eq!(unknown, Err(SubmitError::NoSuchNode { node: 3, nodes: 3 }));
-    let long = world.client.submit_admin(now, 0, vec![0; 11].into());
+    let long = world.client.submit_admin(now, NODES[0], vec![0; 11].into());
     assert_eq!(long, Err(SubmitError::TooLarge { len: 11, limit: 10 }));
-    let ticket = world.client.submit_admin(now, 0, Bytes::new()).unwrap();
-    world.client.submit_admin(now, 0, Bytes::new()).unwrap();
-    assert_eq!(world.client.submit_admin(now, 0, Bytes::new()), Err(SubmitError::Full { limit: 2 }));
+    let ticket = world.client.submit_admin(now, NODES[0], Bytes::new()).unwrap();
+    world.client.submit_admin(now, NODES[0], Bytes::new()).unwrap();
+    assert_eq!(world.client.submit_admin(now, NODES[0], Bytes::new()), Err(SubmitError::Full { limit: 2 }));
     world.client.cancel(now, ticket);
-    assert!(world.client.submit_admin(now, 0, Bytes::new()).is_ok());
+    assert!(world.client.submit_admin(now, NODES[0], Bytes::new()).is_ok());
 }
