@@ -1,6 +1,5 @@
 //! What a node core needs to know, with a default and a bound for everything.
 
-use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use r2p2::DigestKey;
@@ -10,6 +9,7 @@ use crate::fetcher::FetchLimits;
 use crate::held::HeldLimits;
 use crate::id::{GroupId, MemberId};
 use crate::log::Retention;
+use crate::membership::Membership;
 use crate::plain::PlainLimits;
 use crate::repliers::ReplierChoice;
 use crate::unordered::UnorderedLimits;
@@ -48,8 +48,8 @@ pub struct NodeConfig {
     /// Which process it is: drawn at random by whoever starts it, so that peers can tell two processes under one
     /// identity apart (protocol.md §7.5).
     pub life: u64,
-    /// All voters, itself included.
-    pub voters: Vec<Voter>,
+    /// The group's members when it began, or as they are known to a node that joins; what the log says comes first.
+    pub membership: Membership,
     /// The mode.
     pub mode: Mode,
     /// Whether promises count only once the driver has persisted them, as [`crate::storage`] says; otherwise the memory
@@ -67,15 +67,6 @@ pub struct NodeConfig {
     pub replier_choice: ReplierChoice,
     /// With three voters, a follower commits what it and the leader hold without waiting for a notice (§5.6).
     pub early_commit: bool,
-}
-
-/// A voter of a group.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Voter {
-    /// Who.
-    pub member: MemberId,
-    /// Where it receives unicast from other nodes, and the source of all it sends them.
-    pub address: SocketAddrV4,
 }
 
 /// When things happen.
@@ -188,12 +179,12 @@ impl Default for Limits {
 
 impl NodeConfig {
     /// A node of a group with everything else at its default.
-    pub fn new(me: MemberId, voters: Vec<Voter>) -> Self {
+    pub fn new(me: MemberId, membership: Membership) -> Self {
         Self {
             group: GroupId(1),
             me,
             life: me.raft(),
-            voters,
+            membership,
             mode: Mode::default(),
             durable: false,
             seed: me.raft(),

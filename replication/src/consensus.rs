@@ -9,14 +9,17 @@
 //! Replicate the crate sends nothing, and acknowledgements still count. In state Probe it sends one Append at a time,
 //! which is how logs find their common point.
 
-use raft::eraftpb::{Entry as RaftEntry, Message, MessageType};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Entry as RaftEntry, Message, MessageType,
+};
 use raft::{INVALID_ID, Raft, StateRole};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::config::{NodeConfig, Timing};
 use crate::id::{LogIndex, MemberId, Term};
-use crate::log::Log;
+use crate::log::{Log, raft_data};
+use crate::membership::{MemberRole, Membership};
 use crate::message::{Append, AppendAck, Vote, VoteReply};
 use crate::storage::HardState;
 
@@ -40,6 +43,9 @@ pub enum Role {
 /// Raft with its sharp edges covered. See the module.
 pub struct Consensus {
     raft: Raft<Log>,
+    config: raft::Config,
+    /// The membership that the crate counts by.
+    membership: Membership,
     me: MemberId,
     rng: SmallRng,
     /// Term and role in which the election timeout was drawn, and what was drawn.
@@ -67,11 +73,11 @@ impl Consensus {
             skip_bcast_commit: true,
             ..raft::Config::default()
         };
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raft = Raft::new(&raft_config, log, &logger)
-            .expect("the configuration above is valid and the log in memory cannot fail");
+        let membership = log.membership().clone();
         let mut consensus = Self {
-            raft,
+            raft: make(&raft_config, log),
+            config: raft_config,
+            membership,
             me: config.me,
             rng: SmallRng::seed_from_u64(config.seed),
             drawn: (Term::MAX, StateRole::Follower, 0),
@@ -158,6 +164,10 @@ impl Consensus {
 
     /// Stands for election now (pre-vote first).
     pub fn campaign(&mut self) {
+        // The crate would let a learner campaign.
+        if !self.is_voter() {
+            return;
+        }
         let _ = self.raft.step(Message { msg_type: MessageType::MsgHup, ..Message::default() });
         self.after_step();
     }
@@ -182,6 +192,66 @@ impl Consensus {
     /// Entries that the log does not hold yet; what the log holds from their first index on is to be replaced.
     pub fn unstable(&self) -> &[RaftEntry] {
         self.raft.raft_log.unstable_entries()
+    }
+
+    /// Who belongs to the group, by the latest entry of the log.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Whether this node votes.
+    pub fn is_voter(&self) -> bool {
+        self.raft.promotable()
+    }
+
+    /// The log may say otherwise now who belongs to the group: from here on that counts. Returns whether it does.
+    ///
+    /// Called when the log holds all of [`Consensus::unstable`]. A leader, whose log only grows, tells the crate what has
+    /// changed, so that it keeps what it knows of its followers. For anybody else the crate is made anew from the log: a
+    /// change may have been taken back, or several may have come at once, and a follower knows nothing of others.
+    pub fn follow_membership(&mut self) -> bool {
+        let next = self.log().membership();
+        if *next == self.membership {
+            return false;
+        }
+        let next = next.clone();
+        let before = std::mem::replace(&mut self.membership, next);
+        if self.is_leader() {
+            let change = change(&before, &self.membership);
+            self.raft.apply_conf_change(&change).expect("a leader proposes steps from what it counts by");
+            self.hold_windows();
+        } else {
+            self.remake(self.raft.raft_log.applied);
+        }
+        true
+    }
+
+    /// The node has everything up to an entry of this index and term by a snapshot, after which these are the members; what
+    /// its log had is gone.
+    pub fn restore(&mut self, compacted: (LogIndex, Term), membership: Membership) {
+        assert!(!self.is_leader() && compacted.0 > self.commit(), "a snapshot only takes a follower forward");
+        self.membership = membership.clone();
+        *self.log_mut() = Log::after(compacted, membership);
+        self.raft.raft_log.committed = compacted.0;
+        self.remake(compacted.0);
+        // The persisted log ends with the snapshot, which is.
+        self.raft.raft_log.persisted = compacted.0;
+    }
+
+    /// Makes the crate's state anew from the log, as of a follower that knows what this one does.
+    fn remake(&mut self, applied: LogIndex) {
+        let hard_state = self.hard_state();
+        let mut log = std::mem::replace(self.log_mut(), Log::new(Membership::default()));
+        log.resume_from(hard_state, self.raft.raft_log.committed);
+        let last = log.last();
+        let mut raft = make(&raft::Config { applied, ..self.config.clone() }, log);
+        let before = &mut self.raft;
+        raft.leader_id = before.leader_id;
+        raft.election_elapsed = before.election_elapsed;
+        raft.raft_log.persisted = before.raft_log.persisted.min(last);
+        raft.msgs = std::mem::take(&mut before.msgs);
+        self.raft = raft;
+        self.after_step();
     }
 
     /// The log now holds all of [`Consensus::unstable`].
@@ -227,10 +297,7 @@ impl Consensus {
             .iter()
             .zip(append.prev + 1..)
             .map(|(item, index)| {
-                let data = match item.entry.kind {
-                    crate::entry::EntryKind::TermStart => bytes::Bytes::new(),
-                    _ => item.raw.clone(),
-                };
+                let data = raft_data(&item.entry, &item.raw, item.body.as_ref().unwrap_or(&bytes::Bytes::new()));
                 RaftEntry { term: append.entries_term, index, data, ..RaftEntry::default() }
             })
             .collect();
@@ -433,6 +500,14 @@ impl Consensus {
         self.after_step();
     }
 
+    /// The crate shall send nothing to followers in state Replicate.
+    fn hold_windows(&mut self) {
+        let peers: Vec<u64> = self.raft.prs().iter().map(|(id, _)| *id).collect();
+        for peer in peers {
+            self.raft.adjust_max_inflight_msgs(peer, 0);
+        }
+    }
+
     fn after_step(&mut self) {
         let (term, role) = (self.raft.term, self.raft.state);
         if self.raft.leader_id != INVALID_ID {
@@ -446,10 +521,7 @@ impl Consensus {
             let timeout = self.rng.random_range(Timing::ELECTION_TICKS..2 * Timing::ELECTION_TICKS) << patience;
             self.drawn = (term, role, timeout);
             if role == StateRole::Leader {
-                let peers: Vec<u64> = self.raft.prs().iter().map(|(id, _)| *id).collect();
-                for peer in peers {
-                    self.raft.adjust_max_inflight_msgs(peer, 0);
-                }
+                self.hold_windows();
             }
         }
         // The crate draws from the thread's generator on every reset; ours must win, or a seed would not replay a run.
@@ -466,6 +538,39 @@ impl std::fmt::Debug for Consensus {
             .field("commit", &self.commit())
             .finish_non_exhaustive()
     }
+}
+
+fn make(config: &raft::Config, log: Log) -> Raft<Log> {
+    let logger = slog::Logger::root(slog::Discard, slog::o!());
+    Raft::new(config, log, &logger).expect("the configuration is valid and the log in memory cannot fail")
+}
+
+/// The step from one membership to the next, for the crate.
+fn change(before: &Membership, after: &Membership) -> ConfChangeV2 {
+    let is_learner = |membership: &Membership, id| membership.learners().any(|learner| learner == id);
+    let mut change = ConfChangeV2::default();
+    if before.is_joint() {
+        // Without changes it leaves the joint configuration.
+        return change;
+    }
+    let mut add = |change_type, id: MemberId| {
+        change.changes.push(ConfChangeSingle { change_type, node_id: id.raft(), ..ConfChangeSingle::default() });
+    };
+    for (id, member) in &after.members {
+        match member.role {
+            MemberRole::Joining => add(ConfChangeType::AddNode, *id),
+            MemberRole::Leaving => add(ConfChangeType::RemoveNode, *id),
+            MemberRole::Learner { .. } if !is_learner(before, *id) => add(ConfChangeType::AddLearnerNode, *id),
+            MemberRole::Learner { .. } | MemberRole::Voter => {}
+        }
+    }
+    for id in before.members.keys().filter(|id| after.get(**id).is_none()) {
+        add(ConfChangeType::RemoveNode, *id);
+    }
+    if after.is_joint() {
+        change.transition = ConfChangeTransition::Explicit;
+    }
+    change
 }
 
 /// A proposal as the crate takes it.

@@ -20,6 +20,8 @@ pub enum EntryKind {
     Request = 1,
     /// Opens a session whose id is this entry's index. Has no body.
     SessionOpen = 2,
+    /// Says who belongs to the group from here on; its body, a [`crate::Membership`], travels and is kept with it.
+    Membership = 3,
 }
 
 /// One ordered record: who asked, who answers, when, and the digest of what was asked.
@@ -97,6 +99,17 @@ impl Entry {
         }
     }
 
+    /// The entry that says who belongs to the group, in so many bytes.
+    pub fn membership(body_len: usize, time: Instant) -> Self {
+        let request = RequestHead { body_len: body_len as u32, ..RequestHead::NONE };
+        Self { kind: EntryKind::Membership, request, time, ..Self::term_start() }
+    }
+
+    /// Whether somebody asked for it.
+    pub fn is_request(&self) -> bool {
+        matches!(self.kind, EntryKind::Request | EntryKind::SessionOpen)
+    }
+
     /// Whether a node must hold the request's body before it may acknowledge this entry (protocol.md §6.2).
     pub fn needs_body(&self) -> bool {
         self.kind == EntryKind::Request && self.request.body_len > 0
@@ -127,6 +140,7 @@ impl Entry {
             0 => EntryKind::TermStart,
             1 => EntryKind::Request,
             2 => EntryKind::SessionOpen,
+            3 => EntryKind::Membership,
             _ => return None,
         };
         let flags = bytes[1];

@@ -32,6 +32,7 @@ pub mod handoff;
 pub mod held;
 pub mod id;
 pub mod log;
+pub mod membership;
 pub mod message;
 #[cfg(feature = "mutations")]
 pub mod mutation;
@@ -44,7 +45,8 @@ pub mod session;
 pub mod storage;
 pub mod unordered;
 
-pub use config::{Limits, Mode, NodeConfig, Timing, Voter};
+pub use config::{Limits, Mode, NodeConfig, Timing};
 pub use id::{GroupId, Incarnation, LogIndex, MemberId, NodeId, Term};
+pub use membership::{Addresses, Membership};
 pub use node::{Destination, Node, Output};
 pub use service::{Class, Context, Reply, Service, SnapshotView};

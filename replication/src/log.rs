@@ -11,6 +11,7 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use crate::digest_map::{DigestMap, digest_map};
 use crate::entry::{ENTRY_LEN, Entry, EntryKind};
 use crate::id::{LogIndex, MemberId, Term};
+use crate::membership::Membership;
 use crate::storage::HardState;
 
 /// How much of the log is kept after it has been applied.
@@ -52,27 +53,52 @@ pub struct Log {
     bytes: usize,
     /// Latest entry of each request that is kept.
     by_identity: DigestMap<LogIndex>,
-    voters: Vec<MemberId>,
-    /// Term and vote to begin with.
-    initial: HardState,
+    /// Who belongs to the group after the last entry that is no longer kept.
+    base: Membership,
+    /// The entries that have changed that, among those kept.
+    memberships: VecDeque<(LogIndex, Membership)>,
+    /// Term, vote and commit index for the crate to begin with.
+    initial: (HardState, LogIndex),
 }
 
 impl Log {
-    /// An empty log of a group of `voters`.
-    pub fn new(voters: Vec<MemberId>) -> Self {
+    /// An empty log of a group that begins with these members.
+    pub fn new(base: Membership) -> Self {
+        Self::after((0, 0), base)
+    }
+
+    /// A log that begins after an entry of this index and term, after which these are the members.
+    pub fn after(compacted: (LogIndex, Term), base: Membership) -> Self {
         Self {
             records: VecDeque::new(),
-            compacted: (0, 0),
+            compacted,
             bytes: 0,
             by_identity: digest_map(),
-            voters,
-            initial: HardState::default(),
+            base,
+            memberships: VecDeque::new(),
+            initial: (HardState::default(), compacted.0),
         }
     }
 
-    /// The log of a node that was there before, in term and with vote of `initial`, without its records.
-    pub fn restored(voters: Vec<MemberId>, initial: HardState) -> Self {
-        Self { initial, ..Self::new(voters) }
+    /// What the crate is to begin with, when it is made anew: term and vote, and up to where all is known committed.
+    pub fn resume_from(&mut self, hard_state: HardState, commit: LogIndex) {
+        self.initial = (hard_state, commit.max(self.compacted.0));
+    }
+
+    /// Who belongs to the group, by the latest entry that says so, committed or not.
+    pub fn membership(&self) -> &Membership {
+        self.memberships.back().map_or(&self.base, |(_, membership)| membership)
+    }
+
+    /// Who belonged to the group at `index`; of what is no longer kept, the last.
+    pub fn membership_at(&self, index: LogIndex) -> &Membership {
+        let at = self.memberships.iter().rev().find(|(changed, _)| *changed <= index);
+        at.map_or(&self.base, |(_, membership)| membership)
+    }
+
+    /// The entry since which those belong to the group who do now; that before the first kept, if none of them says so.
+    pub fn membership_since(&self) -> LogIndex {
+        self.memberships.back().map_or(self.compacted.0, |(index, _)| *index)
     }
 
     /// Index of the first entry that is kept, or would be.
@@ -119,8 +145,12 @@ impl Log {
     /// Appends the entry of index `last() + 1`.
     pub fn append(&mut self, record: LogRecord) {
         let index = self.last() + 1;
-        if record.entry.kind != EntryKind::TermStart {
+        if record.entry.is_request() {
             self.by_identity.insert(record.entry.request.identity, index);
+        }
+        if record.entry.kind == EntryKind::Membership {
+            let membership = Membership::parse(&record.body).expect("whoever takes an entry has read its membership");
+            self.memberships.push_back((index, membership));
         }
         self.bytes += ENTRY_LEN + record.body.len();
         self.records.push_back(record);
@@ -133,6 +163,9 @@ impl Log {
         while self.last() >= from {
             let index = self.last();
             let Some(record) = self.records.pop_back() else { break };
+            if self.memberships.back().is_some_and(|(changed, _)| *changed == index) {
+                self.memberships.pop_back();
+            }
             self.forget(index, &record);
             removed.push(record);
         }
@@ -148,6 +181,11 @@ impl Log {
             let index = self.first();
             let Some(record) = self.records.pop_front() else { break };
             self.compacted = (index, record.term);
+            if self.memberships.front().is_some_and(|(changed, _)| *changed == index)
+                && let Some((_, membership)) = self.memberships.pop_front()
+            {
+                self.base = membership;
+            }
             self.forget(index, &record);
             forgotten += 1;
         }
@@ -166,21 +204,36 @@ impl Log {
 impl LogRecord {
     /// The entry as the `raft` crate sees it. A term's first entry has no data there: the crate makes it itself.
     pub fn to_raft(&self, index: LogIndex) -> RaftEntry {
-        let data = if self.entry.kind == EntryKind::TermStart { Bytes::new() } else { self.raw.clone() };
+        let data = raft_data(&self.entry, &self.raw, &self.body);
         RaftEntry { term: self.term, index, data, ..RaftEntry::default() }
     }
 }
 
+/// What the crate keeps of an entry: nothing of a term's first, which it makes itself; a membership with its body.
+pub(crate) fn raft_data(entry: &Entry, raw: &Bytes, body: &Bytes) -> Bytes {
+    match entry.kind {
+        EntryKind::TermStart => Bytes::new(),
+        EntryKind::Request | EntryKind::SessionOpen => raw.clone(),
+        EntryKind::Membership => [&**raw, &**body].concat().into(),
+    }
+}
+
+/// Who votes, as the crate wants to know it.
+fn conf_state(membership: &Membership) -> ConfState {
+    let raft = |members: &mut dyn Iterator<Item = MemberId>| members.map(MemberId::raft).collect::<Vec<u64>>();
+    let mut state = ConfState::from((raft(&mut membership.incoming()), raft(&mut membership.learners())));
+    if membership.is_joint() {
+        state.voters_outgoing = raft(&mut membership.outgoing());
+    }
+    state
+}
+
 impl Storage for Log {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        let voters: Vec<u64> = self.voters.iter().map(|voter| voter.raft()).collect();
-        // The commit index is not kept: whoever leads says it again.
-        let hard_state = RaftHardState {
-            term: self.initial.term,
-            vote: self.initial.vote.map_or(raft::INVALID_ID, MemberId::raft),
-            ..RaftHardState::default()
-        };
-        Ok(RaftState { hard_state, conf_state: ConfState::from((voters, Vec::new())) })
+        let (HardState { term, vote }, commit) = self.initial;
+        let vote = vote.map_or(raft::INVALID_ID, MemberId::raft);
+        let hard_state = RaftHardState { term, vote, commit, ..RaftHardState::default() };
+        Ok(RaftState { hard_state, conf_state: conf_state(self.membership()) })
     }
 
     fn entries(
@@ -226,7 +279,6 @@ impl Storage for Log {
 mod tests {
     use super::*;
     use crate::entry::RequestHead;
-    use crate::id::{Incarnation, NodeId};
 
     #[test]
     fn finds_the_latest_entry_of_a_request() {
@@ -277,7 +329,7 @@ mod tests {
     }
 
     fn log_of(identities: &[u128]) -> Log {
-        let mut log = Log::new(vec![MemberId::new(NodeId(1), Incarnation(1))]);
+        let mut log = Log::new(Membership::default());
         for identity in identities {
             let request = RequestHead { identity: Digest(*identity), body_len: 4, ..RequestHead::NONE };
             let entry = Entry { kind: EntryKind::Request, request, ..Entry::term_start() };

@@ -45,6 +45,9 @@ mutations! {
     VoteForgotten "vote-forgotten" "§6.1" "a node votes again in a term in which it has voted";
     VoteForShorterLog "vote-for-shorter-log" "§6.1" "a node votes for candidates whose log is behind its own";
     PreVoteIgnored "pre-vote-ignored" "§7.7" "a node stands for election without asking whether it could win";
+    // Membership.
+    PromotedBehind "promoted-behind" "§7.6" "a learner becomes a voter before it has caught up";
+    TwoChangesAtOnce "two-changes-at-once" "§7.6" "a membership is proposed before the one before it is committed";
     // What waits for the disk.
     VoteNotPersisted "vote-not-persisted" "§6.1" "a restarted node has forgotten whom it voted for";
     PromiseBeforeDisk "promise-before-disk" "§6.1" "votes leave before term and vote are safe";

@@ -48,6 +48,16 @@ impl Repliers {
         Self { choice, queue_max, queues, chosen: 0, rng: SmallRng::seed_from_u64(seed) }
     }
 
+    /// These nodes answer from now on. What others owe is theirs no longer: their clients ask again.
+    pub fn set_nodes(&mut self, nodes: &[NodeId]) {
+        self.queues.retain(|queue| nodes.contains(&queue.node));
+        for node in nodes {
+            if self.queue(*node).is_none() {
+                self.queues.push(Queue { node: *node, owed: VecDeque::new(), applied: 0, last_chosen: 0 });
+            }
+        }
+    }
+
     /// Picks the replier of the next entry among the nodes that `eligible` accepts and whose queue has room, if any:
     /// the shortest queue; ties go to `leader` if nobody owes anything, else to the least recently chosen.
     pub fn choose(&mut self, leader: NodeId, eligible: impl Fn(NodeId) -> bool) -> Option<NodeId> {

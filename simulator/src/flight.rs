@@ -100,6 +100,8 @@ pub(crate) fn internal(packet: &Bytes) -> &'static str {
         Some(9) => "bodies",
         Some(10) => "hint",
         Some(11) => "refused",
+        Some(12) => "members_query",
+        Some(13) => "members",
         _ => "fragment",
     }
 }

@@ -11,7 +11,7 @@ use hovercraft::config::Mode;
 use hovercraft::entry::{Entry, EntryKind};
 use hovercraft::message::{Append, AppendEntries, AppendEntry, Envelope, Message};
 use hovercraft::{
-    Class, Context, GroupId, Incarnation, MemberId, Node, NodeConfig, NodeId, Output, Reply, Service, Voter,
+    Class, Context, GroupId, Incarnation, MemberId, Membership, Node, NodeConfig, NodeId, Output, Reply, Service,
 };
 use r2p2::client::{Kind, Outcome, Ticket};
 use r2p2::message::write_packets;
@@ -20,7 +20,7 @@ use r2p2::{Instant, MessageHead};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use simulator::registers::Request;
-use simulator::world::{peer_address, request_address};
+use simulator::world::{addresses, peer_address, request_address};
 use simulator::{Party, Registers, World, WorldConfig};
 
 /// More bodies missing than may be asked for at a time, and the first answers are lost.
@@ -296,12 +296,12 @@ fn plain_request(rid: u16, body: &[u8]) -> Bytes {
 /// A follower whose service is slower than the group's must not collect entries and work without bound (§6.11, §7.4).
 #[test]
 fn a_follower_that_does_not_get_on_with_applying_stops_taking_entries() {
-    let voter = |id: u16| Voter { member: MemberId::new(NodeId(id), Incarnation(1)), address: peer_address(id) };
-    let mut config = NodeConfig::new(voter(1).member, vec![voter(1), voter(2), voter(3)]);
+    let voter = |id: u16| MemberId::new(NodeId(id), Incarnation(1));
+    let mut config = NodeConfig::new(voter(1), Membership::of_voters((1..=3).map(|id| (voter(id), addresses(id)))));
     config.limits.retention.entries_max = 100;
     config.limits.window_entries_max = 64;
     let mut node = Node::new(Instant::ZERO, config, Registers::classify);
-    let envelope = Envelope { group: GroupId(1), from: voter(2).member, life: 1, term: 1 };
+    let envelope = Envelope { group: GroupId(1), from: voter(2), life: 1, term: 1 };
     let (mut work, mut rid, mut prev) = (0, 0, 0);
     for round in 0..2000 {
         let now = Instant::from_nanos(round * 100_000);

@@ -11,14 +11,16 @@ use common::{Cluster, call, cluster_of, converge, drain};
 use hovercraft::entry::{Entry, EntryKind};
 use hovercraft::message::{Append, AppendEntries, AppendEntry, Envelope, Message, Vote};
 use hovercraft::storage::{HardState, Stored, StoredRecord};
-use hovercraft::{GroupId, Incarnation, LogIndex, MemberId, Node, NodeConfig, NodeId, Output, Service, Term, Voter};
+use hovercraft::{
+    GroupId, Incarnation, LogIndex, MemberId, Membership, Node, NodeConfig, NodeId, Output, Service, Term,
+};
 use r2p2::client::Kind;
 use r2p2::message::write_packets;
 use r2p2::server::Via;
 use r2p2::wire::{Extensions, MessageType, Policy};
 use r2p2::{Instant, MessageHead};
 use simulator::registers::Request;
-use simulator::world::{DiskConfig, peer_address};
+use simulator::world::{DiskConfig, addresses, peer_address};
 use simulator::{Flight, Party, Registers, WorldConfig};
 
 fn durable(seed: u64, nodes: u16, change: impl FnOnce(&mut WorldConfig)) -> Cluster {
@@ -214,7 +216,7 @@ fn a_follower_commits_early_only_what_it_has_persisted_itself() {
 fn a_restarted_node_remembers_whom_it_voted_for() {
     let vote = Vote { pre: false, transfer: false, last: 9, last_term: 4, commit: 0, commit_term: 0 };
     for (from, granted) in [(3, false), (2, true)] {
-        let mut core = Core::new(HardState { term: 5, vote: Some(voter(2).member) }, &[1]);
+        let mut core = Core::new(HardState { term: 5, vote: Some(voter(2)) }, &[1]);
         core.receive(from, 5, &Message::Vote(vote));
         let replies: Vec<bool> = messages(&core.outputs())
             .into_iter()
@@ -235,7 +237,7 @@ struct Core {
 impl Core {
     /// Restarted with entries of these terms.
     fn new(hard_state: HardState, terms: &[Term]) -> Self {
-        let mut config = NodeConfig::new(voter(1).member, vec![voter(1), voter(2), voter(3)]);
+        let mut config = NodeConfig::new(voter(1), Membership::of_voters((1..=3).map(|id| (voter(id), addresses(id)))));
         config.durable = true;
         let records = terms.iter().map(|term| StoredRecord { term: *term, entry: raw(), body: Bytes::new() }).collect();
         let stored = Stored { hard_state, records, ..Stored::default() };
@@ -243,7 +245,7 @@ impl Core {
     }
 
     fn receive(&mut self, from: u16, term: Term, message: &Message) {
-        let envelope = Envelope { group: GroupId(1), from: voter(from).member, life: u64::from(from), term };
+        let envelope = Envelope { group: GroupId(1), from: voter(from), life: u64::from(from), term };
         let (kind, extensions) = (MessageType::RaftMessage, Extensions::default());
         let head = MessageHead { kind, policy: Policy::Fixed, rid: 1, extensions };
         write_packets(&head, &message.emit(&envelope), 1472, &mut |packet| {
@@ -278,8 +280,8 @@ impl Core {
     }
 }
 
-fn voter(id: u16) -> Voter {
-    Voter { member: MemberId::new(NodeId(id), Incarnation(1)), address: peer_address(id) }
+fn voter(id: u16) -> MemberId {
+    MemberId::new(NodeId(id), Incarnation(1))
 }
 
 fn raw() -> Bytes {

@@ -6,6 +6,8 @@
 pub enum Effect {
     /// The first entry of a term, which does nothing.
     TermStart,
+    /// Says who belongs to the group; of no concern to the service.
+    Membership,
     /// A session was opened.
     SessionOpened,
     /// A write was executed.
@@ -72,7 +74,7 @@ pub struct ApplierCounters {
 impl ApplierCounters {
     pub(super) fn count(&mut self, effect: Effect) {
         let counter = match effect {
-            Effect::TermStart => return,
+            Effect::TermStart | Effect::Membership => return,
             Effect::SessionOpened => &mut self.sessions_opened,
             Effect::Wrote => &mut self.writes_applied,
             Effect::Queried => &mut self.queries,

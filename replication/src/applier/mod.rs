@@ -152,6 +152,7 @@ impl<S: Service> Applier<S> {
         );
         let effect = match (entry.kind, entry.request.session) {
             (EntryKind::TermStart, _) => Effect::TermStart,
+            (EntryKind::Membership, _) => Effect::Membership,
             (EntryKind::SessionOpen, nonce) => self.open(index, entry, nonce, send),
             (EntryKind::Request, None) => self.execute(index, time, entry, body, send)?,
             (EntryKind::Request, Some(_)) if mutated!(ReadsNotKept) && entry.read_only && entry.replier != self.me => {

@@ -35,8 +35,9 @@ pub use validate::{ConfigError, NODES_MAX};
 
 use crate::applier::ApplierConfig;
 use crate::client::ClientOptions;
-use crate::config::{Mode, NodeConfig, Voter};
+use crate::config::{Mode, NodeConfig};
 use crate::id::{GroupId, Incarnation, MemberId, NodeId};
+use crate::membership::{Addresses, Membership};
 use crate::repliers::ReplierChoice;
 use crate::session::SessionLimits;
 
@@ -173,6 +174,11 @@ impl NodeEntry {
         NodeId(self.id)
     }
 
+    /// Where it is.
+    pub fn addresses(&self) -> Addresses {
+        Addresses { peers: self.peers, requests: self.requests, group_requests: self.group_requests }
+    }
+
     /// Who it is to Raft.
     pub fn member(&self) -> MemberId {
         MemberId::new(self.node(), Incarnation(self.incarnation))
@@ -288,7 +294,7 @@ impl ClusterConfig {
     /// If there is no such node.
     pub fn node_config(&self, node: NodeId, life: u64) -> Result<NodeConfig, ConfigError> {
         let me = self.entry(node).ok_or_else(|| self.no_such_node(node))?.member();
-        let voters = self.nodes.iter().map(|entry| Voter { member: entry.member(), address: entry.peers }).collect();
+        let membership = Membership::of_voters(self.nodes.iter().map(|entry| (entry.member(), entry.addresses())));
         Ok(NodeConfig {
             group: GroupId(self.group),
             life,
@@ -299,7 +305,7 @@ impl ClusterConfig {
             limits: self.limits.limits(self.packet_max()),
             replier_choice: self.replier_choice,
             early_commit: self.early_commit,
-            ..NodeConfig::new(me, voters)
+            ..NodeConfig::new(me, membership)
         })
     }
 

@@ -36,8 +36,9 @@ fn numbers_arrive_where_they_belong() {
     let node = config.node_config(NodeId(2), 5).unwrap();
     assert_eq!((node.group, node.mode, node.life), (GroupId(9), Mode::Raft, 5));
     assert_eq!(node.me, MemberId::new(NodeId(2), Incarnation(1)));
-    assert_eq!(node.voters.len(), 3);
-    assert_eq!(node.voters[1].address, config.nodes[1].peers);
+    assert_eq!(node.membership.voters().count(), 3);
+    let second = node.membership.get(config.nodes[1].member()).unwrap();
+    assert_eq!(second.addresses.peers, config.nodes[1].peers);
     assert_eq!((node.limits.request_max, node.limits.retention.entries_max), (100, 5000));
     assert_eq!((node.timing.tick, node.early_commit), (Duration::from_millis(8), false));
     assert_eq!(node.replier_choice, ReplierChoice::Random);

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::MessageError;
 use super::codec::{Reader, Writer};
-use crate::entry::{ENTRY_LEN, Entry};
+use crate::entry::{ENTRY_LEN, Entry, EntryKind};
 use crate::id::{LogIndex, Term};
+use crate::membership::Membership;
 
 /// Entries to append after `prev` (protocol.md §5.4). All entries are of one term; a log that changes term within the
 /// range goes out as several Appends.
@@ -38,7 +39,7 @@ pub struct AppendEntry {
     pub entry: Entry,
     /// Its bytes, shared with the message it came in.
     pub raw: Bytes,
-    /// The request's body, in mode `raft` only; elsewhere it has come by multicast.
+    /// The request's body, in mode `raft` only; elsewhere it has come by multicast. That of a membership in every mode.
     pub body: Option<Bytes>,
 }
 
@@ -91,6 +92,9 @@ impl Append {
             let raw = from.bytes(ENTRY_LEN)?;
             let entry = Entry::parse(&raw).ok_or(MessageError::BadValue("entry"))?;
             let body = if from.bool()? { Some(from.bytes(entry.request.body_len as usize)?) } else { None };
+            if entry.kind == EntryKind::Membership && body.as_deref().and_then(Membership::parse).is_none() {
+                return Err(MessageError::BadValue("membership"));
+            }
             entries.push(AppendEntry { entry, raw, body });
         }
         Ok(Self { prev, prev_term, commit, persisted, arm, entries_term, entries: AppendEntries(entries) })

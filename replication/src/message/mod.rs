@@ -16,6 +16,7 @@ pub use codec::MessageError;
 use codec::{Reader, Writer};
 
 use crate::id::{GroupId, Incarnation, LogIndex, MemberId, NodeId, Term};
+use crate::membership::Membership;
 
 /// Version of all layouts in this module. A node refuses others, naming both.
 pub const VERSION: u8 = 1;
@@ -62,6 +63,10 @@ pub enum Message {
     Bodies(Bodies),
     /// Requests that have waited too long at a follower.
     Hint(Hint),
+    /// Who belongs to the group?
+    MembersQuery,
+    /// These, by the latest committed entry that says so.
+    Members(Membership),
     /// The receiver is not who it says it is, or has forgotten what it promised (§7.5).
     Refused(Refused),
 }
@@ -157,6 +162,8 @@ pub enum Refusal {
     AnotherLife = 1,
     /// The group knows a different incarnation of this node.
     OtherIncarnation = 2,
+    /// The node has left the group.
+    Removed = 3,
 }
 
 impl Message {
@@ -175,6 +182,8 @@ impl Message {
             Self::Bodies(_) => "bodies",
             Self::Hint(_) => "hint",
             Self::Refused(_) => "refused",
+            Self::MembersQuery => "members_query",
+            Self::Members(_) => "members",
         }
     }
 
@@ -202,7 +211,12 @@ impl Message {
                 to.u64(reply.commit);
                 to.u64(reply.commit_term);
             }
-            Self::TimeoutNow => {}
+            Self::TimeoutNow | Self::MembersQuery => {}
+            Self::Members(membership) => {
+                let bytes = membership.emit();
+                to.u32(bytes.len() as u32);
+                to.bytes(&bytes);
+            }
             Self::Fetch(fetch) => fetch.emit(&mut to),
             Self::Bodies(bodies) => bodies.emit(&mut to),
             Self::Hint(hint) => hint.emit(&mut to),
@@ -237,7 +251,9 @@ impl Message {
         let life = from.u64()?;
         // 0 means "local" to the raft crate and would skip every term check.
         let term = from.number()?;
-        if term == 0 && !matches!(kind, KIND_FETCH | KIND_BODIES | KIND_HINT | KIND_REFUSED) {
+        if term == 0
+            && !matches!(kind, KIND_FETCH | KIND_BODIES | KIND_HINT | KIND_REFUSED | KIND_MEMBERS_QUERY | KIND_MEMBERS)
+        {
             return Err(MessageError::BadValue("term"));
         }
         let message = match kind {
@@ -267,9 +283,16 @@ impl Message {
                 let reason = match from.u8()? {
                     1 => Refusal::AnotherLife,
                     2 => Refusal::OtherIncarnation,
+                    3 => Refusal::Removed,
                     _ => return Err(MessageError::BadValue("refusal")),
                 };
                 Self::Refused(Refused { reason, life: from.u64()? })
+            }
+            KIND_MEMBERS_QUERY => Self::MembersQuery,
+            KIND_MEMBERS => {
+                let len = from.u32()? as usize;
+                let bytes = from.bytes(len)?;
+                Self::Members(Membership::parse(&bytes).ok_or(MessageError::BadValue("membership"))?)
             }
             other => return Err(MessageError::UnknownKind(other)),
         };
@@ -290,6 +313,8 @@ impl Message {
             Self::Bodies(_) => KIND_BODIES,
             Self::Hint(_) => KIND_HINT,
             Self::Refused(_) => KIND_REFUSED,
+            Self::MembersQuery => KIND_MEMBERS_QUERY,
+            Self::Members(_) => KIND_MEMBERS,
         }
     }
 }
@@ -305,6 +330,8 @@ const KIND_FETCH: u8 = 8;
 const KIND_BODIES: u8 = 9;
 const KIND_HINT: u8 = 10;
 const KIND_REFUSED: u8 = 11;
+const KIND_MEMBERS_QUERY: u8 = 12;
+const KIND_MEMBERS: u8 = 13;
 
 fn emit_ack(ack: &AppendAck, to: &mut Writer) {
     to.u8(u8::from(ack.heartbeat));

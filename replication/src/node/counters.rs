@@ -124,6 +124,10 @@ counters! {
     peer_messages_other_group,
     /// Internal messages from somebody who is not a member, or not from its address.
     peer_messages_stranger,
+    /// Internal messages for somebody whose address is not known.
+    peer_messages_nowhere,
+    /// Memberships proposed by this leader.
+    memberships_proposed,
     /// Internal messages from a second process under a known identity.
     peer_messages_other_life,
     /// Internal messages that make no sense in this state.

@@ -296,7 +296,8 @@ impl Node {
 
     /// With three voters: commits what both this node and its leader have persisted (§5.6).
     pub(super) fn commit_early(&mut self) {
-        let three = self.config.voters.len() == 3 || mutated!(EarlyCommitAnySize);
+        let three = self.consensus.membership().is_plain_three() && self.consensus.is_voter();
+        let three = three || mutated!(EarlyCommitAnySize);
         if self.config.early_commit && three && self.leading.is_none() {
             let before = self.consensus.commit();
             self.consensus.commit_with_leader(self.following.leader_persisted);

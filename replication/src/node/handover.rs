@@ -96,7 +96,11 @@ impl Node {
     /// election timeout at most, after which a transfer has failed.
     pub fn resign(&mut self, now: Instant) -> bool {
         let fresh = self.config.timing.fresh;
-        let Some(to) = self.leading.as_ref().and_then(|leading| leading.successor(now, fresh)) else { return false };
+        let membership = self.consensus.membership();
+        let may_lead = |id| membership.get(id).is_some_and(|member| member.role.is_incoming());
+        let Some(to) = self.leading.as_ref().and_then(|leading| leading.successor(now, fresh, may_lead)) else {
+            return false;
+        };
         tracing::info!(node = %self.config.me.node(), to = %to.node(), "stopping; handing over");
         self.hand_over(now, to);
         self.dirty = true;

@@ -10,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use r2p2::{Digest, Instant, RttEstimator};
 
+use super::Node;
 use super::handover::Handover;
-use super::{Destination, Node};
 use crate::config::{Limits, Mode, NodeConfig, Timing};
-use crate::entry::{ENTRY_LEN, RequestHead};
+use crate::entry::{ENTRY_LEN, EntryKind, RequestHead};
 use crate::id::{LogIndex, MemberId, NodeId, Term};
+use crate::membership::Membership;
 use crate::message::{
     APPEND_LEN, Append, AppendAck, AppendEntries, AppendEntry, CommitNotice, ENVELOPE_LEN, Heartbeat, Hint, Message,
 };
@@ -70,11 +71,39 @@ struct Peer {
 }
 
 impl Leading {
-    /// Whether a majority, this node included, has been heard within `within`. A new leader's votes count as heard.
-    pub(super) fn heard_quorum(&self, now: Instant, within: Duration) -> bool {
-        let fresh = |peer: &&Peer| now.since(peer.heard.unwrap_or(self.elected)) <= within;
-        let voters = self.peers.len() + 1;
-        1 + self.peers.iter().filter(fresh).count() > voters / 2
+    /// Who has been heard within `within`. A new leader's votes count as heard.
+    pub(super) fn heard(&self, now: Instant, within: Duration) -> impl Iterator<Item = MemberId> {
+        let fresh = move |peer: &&Peer| now.since(peer.heard.unwrap_or(self.elected)) <= within;
+        self.peers.iter().filter(fresh).map(|peer| peer.member)
+    }
+
+    /// Whether a majority, `me` included, has been heard within `within`.
+    fn heard_quorum(&self, me: MemberId, membership: &Membership, now: Instant, within: Duration) -> bool {
+        membership.is_quorum(&self.heard(now, within).chain([me]).collect())
+    }
+
+    /// These are the followers now, and those who answer.
+    pub(super) fn serve(&mut self, peers: &[MemberId], voters: &[NodeId], timing: &Timing) {
+        self.peers.retain(|peer| peers.contains(&peer.member));
+        for member in peers {
+            if self.peers.iter().all(|peer| peer.member != *member) {
+                self.peers.push(Peer::new(*member, timing));
+            }
+        }
+        self.repliers.set_nodes(voters);
+    }
+
+    /// Whether a follower has almost all of the log.
+    pub(super) fn has_caught_up(
+        &self,
+        member: MemberId,
+        now: Instant,
+        fresh: Duration,
+        last: LogIndex,
+        lag_max: u64,
+    ) -> bool {
+        let peer = self.keeping_up(now, fresh).find(|peer| peer.member == member);
+        peer.is_some_and(|peer| peer.matched + lag_max >= last)
     }
 
     pub(super) fn next_repeat(&self) -> Option<Instant> {
@@ -93,7 +122,7 @@ impl Leading {
     }
 
     /// Log time now: never the wall clock, never backwards (§3.3).
-    fn time(&self, now: Instant) -> Instant {
+    pub(super) fn time(&self, now: Instant) -> Instant {
         let start = if mutated!(LogTimeRestarts) { Instant::ZERO } else { self.log_time };
         start + now.since(self.elected)
     }
@@ -103,9 +132,10 @@ impl Leading {
         self.keeping_up(now, fresh).max_by_key(|peer| peer.applied).map(|peer| (peer.member, peer.applied))
     }
 
-    /// Who has most of the log, of those that keep up.
-    pub(super) fn successor(&self, now: Instant, fresh: Duration) -> Option<MemberId> {
-        self.keeping_up(now, fresh).max_by_key(|peer| peer.matched).map(|peer| peer.member)
+    /// Who has most of the log, of those that keep up and may lead.
+    pub(super) fn successor(&self, now: Instant, fresh: Duration, may: impl Fn(MemberId) -> bool) -> Option<MemberId> {
+        let able = self.keeping_up(now, fresh).filter(|peer| may(peer.member));
+        able.max_by_key(|peer| peer.matched).map(|peer| peer.member)
     }
 
     fn keeping_up(&self, now: Instant, fresh: Duration) -> impl Iterator<Item = &Peer> {
@@ -170,6 +200,13 @@ impl Peer {
 }
 
 impl Node {
+    /// Whether this node leads and has heard a majority within `within`.
+    pub(super) fn heard_quorum(&self, now: Instant, within: Duration) -> bool {
+        let me = self.config.me;
+        let membership = self.consensus.membership();
+        self.leading.as_ref().is_some_and(|leading| leading.heard_quorum(me, membership, now, within))
+    }
+
     pub(super) fn start_leading(&mut self, now: Instant) {
         let expired = self.unordered.expire_older(now, self.config.timing.order_age_max);
         self.counters.unordered_expired += expired as u64;
@@ -177,7 +214,7 @@ impl Node {
         let log = self.consensus.log();
         let last = log.last();
         let mut repliers = Repliers::new(
-            config.voters.iter().map(|voter| voter.member.node()),
+            self.consensus.membership().incoming().map(MemberId::node),
             config.replier_choice,
             config.limits.replier_queue_max,
             config.seed ^ self.consensus.term(),
@@ -247,6 +284,7 @@ impl Node {
         let (timing, limits, mode) = (self.config.timing, self.config.limits, self.config.mode);
         let me = self.config.me.node();
         let (mut index, applied) = (self.consensus.log().last(), self.applied);
+        let heard = self.heard_quorum(now, self.config.timing.election_min());
         let leading = self.leading.as_mut()?;
         if leading.pending.is_empty() {
             return None;
@@ -254,7 +292,7 @@ impl Node {
         while leading.window_bytes.front().is_some_and(|(index, _)| *index <= applied) {
             leading.window_bytes_sum -= leading.window_bytes.pop_front().map_or(0, |(_, len)| len);
         }
-        if !leading.heard_quorum(now, timing.election_min()) {
+        if !heard {
             self.counters.ordering_waited += 1;
             return None;
         }
@@ -343,7 +381,9 @@ impl Node {
         if commit > leading.commit_told && !in_step.is_empty() {
             leading.commit_told = commit;
             // With three voters a follower that holds what the leader has said it persisted needs no notice (§5.6).
-            let knows = self.config.early_commit && self.config.voters.len() == 3 && commit <= leading.persisted_told;
+            let membership = self.consensus.membership();
+            let all_know = membership.is_plain_three() && membership.members.len() == 3;
+            let knows = self.config.early_commit && all_know && commit <= leading.persisted_told;
             if !told && !knows {
                 self.counters.notices_sent += 1;
                 self.send_to_group(&Message::CommitNotice(CommitNotice { commit }));
@@ -354,14 +394,14 @@ impl Node {
     }
 
     fn send_heartbeat(&mut self, now: Instant, last: LogIndex, commit: LogIndex) {
-        let within = self.config.timing.election_min();
+        let heard = self.heard_quorum(now, self.config.timing.election_min());
         let Some(leading) = &mut self.leading else { return };
-        if !std::mem::take(&mut leading.heartbeat_due) || self.config.voters.len() == 1 {
+        if !std::mem::take(&mut leading.heartbeat_due) || self.peers.is_empty() {
             return;
         }
         // Heartbeats that reach some followers but bring no acknowledgement would keep them from electing a leader
         // that does have a quorum (§7.7).
-        if leading.heard_quorum(now, within) {
+        if heard {
             self.counters.heartbeats_sent += 1;
             self.send_to_group(&Message::Heartbeat(Heartbeat { last, commit }));
         }
@@ -434,7 +474,7 @@ impl Node {
         if remind {
             let append = self.append_after(matched);
             self.counters.appends_unicast += 1;
-            self.emit_append(Destination::Peer(from.node()), append);
+            self.emit_append(Some(from.node()), append);
         }
     }
 
@@ -551,7 +591,7 @@ impl Node {
             Mode::Hovercraft => {
                 for append in self.appends(from, to, usize::MAX) {
                     self.counters.appends_shared += 1;
-                    self.emit_append(Destination::Group, append);
+                    self.emit_append(None, append);
                 }
             }
         }
@@ -560,15 +600,15 @@ impl Node {
     fn send_entries_to(&mut self, node: NodeId, from: LogIndex, to: LogIndex) {
         for append in self.appends(from, to, usize::MAX) {
             self.counters.appends_unicast += 1;
-            self.emit_append(Destination::Peer(node), append);
+            self.emit_append(Some(node), append);
         }
     }
 
-    fn emit_append(&mut self, to: Destination, append: Append) {
+    fn emit_append(&mut self, to: Option<NodeId>, append: Append) {
         let message = Message::Append(append);
         match to {
-            Destination::Peer(node) => self.send(node, self.consensus.term(), &message),
-            Destination::Group => self.send_to_group(&message),
+            Some(node) => self.send(node, self.consensus.term(), &message),
+            None => self.send_to_group(&message),
         }
     }
 
@@ -581,7 +621,8 @@ impl Node {
         let mut len = 0;
         for index in from.max(log.first())..=to {
             let Some(record) = log.get(index) else { break };
-            let body = (inline && record.entry.needs_body()).then(|| record.body.clone());
+            let travels = inline && record.entry.needs_body() || record.entry.kind == EntryKind::Membership;
+            let body = travels.then(|| record.body.clone());
             let item_len = ENTRY_LEN + 1 + body.as_ref().map_or(0, Bytes::len);
             let fits =
                 appends.last().is_some_and(|append| append.entries_term == record.term) && len + item_len <= budget;

@@ -26,6 +26,7 @@ mod counters;
 mod following;
 mod handover;
 mod leading;
+mod members;
 mod peers;
 mod persistence;
 mod queues;
@@ -44,6 +45,7 @@ use raft::eraftpb::{Message as RaftMessage, MessageType};
 pub use counters::Counters;
 use following::Following;
 use leading::Leading;
+pub use members::CommandError;
 use persistence::Persistence;
 pub use queues::Queue;
 pub use status::{CounterValue, PeerStatus, StatusReport};
@@ -51,11 +53,12 @@ pub use status::{CounterValue, PeerStatus, StatusReport};
 use crate::applier::{Committed, Work};
 use crate::config::{Mode, NodeConfig};
 use crate::consensus::{Consensus, Role};
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{ENTRY_LEN, Entry, EntryKind};
 use crate::fetcher::Fetcher;
 use crate::held::HeldAppends;
 use crate::id::{LogIndex, MemberId, NodeId, Term};
 use crate::log::LogRecord;
+use crate::membership::Membership;
 use crate::message::{Append, AppendAck, AppendEntries, Message, Refusal, Refused, Reject, Vote, VoteReply};
 use crate::plain::PlainMemory;
 use crate::service::Class;
@@ -83,6 +86,8 @@ pub enum Output {
     Persist(Persist),
     /// Execute this, after everything handed out before.
     Apply(Work),
+    /// These belong to the group now: where to send what is for all others, if the network does not know.
+    Members(Membership),
     /// Answer a request about the node itself; see [`Node::answer_admin`].
     Admin(AdminRequest),
     /// Stop this node and say why.
@@ -95,7 +100,12 @@ pub enum Output {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Destination {
     /// One node.
-    Peer(NodeId),
+    Peer {
+        /// Which.
+        node: NodeId,
+        /// Where it is.
+        at: SocketAddrV4,
+    },
     /// All other nodes: once by IP multicast, or one copy each.
     Group,
 }
@@ -137,6 +147,17 @@ pub enum StopReason {
         /// The identity.
         me: MemberId,
     },
+    /// It has left the group.
+    #[error(
+        "node {by} says that {me:?} has been removed from the group; if that was a mistake, let it in again \
+         (`hovercraft cluster add`) with an empty data directory"
+    )]
+    Removed {
+        /// Who says so.
+        by: NodeId,
+        /// The identity.
+        me: MemberId,
+    },
     /// What was promised may not be kept.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -148,7 +169,14 @@ pub struct Node {
     classify: fn(&[u8]) -> Class,
     /// Everybody else.
     peers: Vec<MemberId>,
+    /// Where everybody is that this node listens to.
     addresses: BTreeMap<NodeId, SocketAddrV4>,
+    /// A committed membership that this node was told of.
+    known: Option<Membership>,
+    /// Whom to listen to has changed.
+    members_due: bool,
+    /// Strangers that may still be dealt with before the next tick.
+    strangers: u32,
     consensus: Consensus,
     unordered: UnorderedSet,
     server: Server,
@@ -193,19 +221,18 @@ impl Node {
         classify: fn(&[u8]) -> Class,
         stored: Stored,
     ) -> Result<Self, StorageError> {
-        let me = config.me;
-        assert!(config.voters.iter().any(|voter| voter.member == me), "a node is one of its group's voters");
-        let peers = config.voters.iter().map(|voter| voter.member).filter(|member| *member != me).collect();
-        let addresses = config.voters.iter().map(|voter| (voter.member.node(), voter.address)).collect();
         let mut plain = PlainMemory::new(config.limits.plain);
         let log = persistence::restore(now, &config, &stored, &mut plain)?;
         let restored = log.last();
         let log_time = (1..=restored).filter_map(|index| log.get(index)).map(|record| record.entry.time).max();
         let consensus = Consensus::new(&config, log);
-        Ok(Self {
+        let mut node = Self {
             classify,
-            peers,
-            addresses,
+            peers: Vec::new(),
+            addresses: BTreeMap::new(),
+            known: Some(config.membership.clone()),
+            members_due: false,
+            strangers: members::STRANGERS_MAX,
             persistence: Persistence::new(config.durable, consensus.hard_state()),
             seen: (consensus.term(), Role::Follower),
             consensus,
@@ -229,7 +256,9 @@ impl Node {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             config,
-        })
+        };
+        node.members_changed(now);
+        Ok(node)
     }
 
     /// A datagram arrived where clients send requests.
@@ -376,6 +405,7 @@ impl Node {
         }
         if self.leading.is_some() {
             self.following.forget_reports();
+            self.advance_membership(now);
             self.order(now);
             self.replicate(now);
         } else {
@@ -405,6 +435,9 @@ impl Node {
             self.convert(now, message);
         }
         self.notice_role(now);
+        if std::mem::take(&mut self.members_due) {
+            self.members_changed(now);
+        }
     }
 
     fn store_unstable(&mut self, now: Instant) {
@@ -415,7 +448,7 @@ impl Node {
             self.restored = self.restored.min(first - 1);
             for record in self.consensus.log_mut().truncate(first) {
                 self.counters.entries_replaced += 1;
-                if record.entry.kind != EntryKind::TermStart {
+                if record.entry.is_request() {
                     self.plain.withdraw(&record.entry.request.identity);
                     if mutated!(ReplacedBodyLost) {
                         continue;
@@ -432,6 +465,7 @@ impl Node {
             self.consensus.log_mut().append(record);
         }
         self.consensus.stored();
+        self.members_due |= self.consensus.follow_membership();
     }
 
     /// Joins an entry with its body, which leaves the unordered set.
@@ -442,9 +476,13 @@ impl Node {
             entry.emit(&mut raw);
             return LogRecord { term, entry, raw: raw.into(), body: Bytes::new(), at: now };
         }
-        let entry = Entry::parse(&data).expect("only parsed entries are stepped or proposed");
+        let (raw, body) = (data.slice(..ENTRY_LEN), data.slice(ENTRY_LEN..));
+        let entry = Entry::parse(&raw).expect("only parsed entries are stepped or proposed");
         let identity = entry.request.identity;
         self.log_time = self.log_time.max(entry.time);
+        if entry.kind == EntryKind::Membership {
+            return LogRecord { term, entry, raw, body, at: now };
+        }
         if entry.request.session.is_none() {
             self.plain.remember(now, entry.request.client, identity);
         }
@@ -466,7 +504,7 @@ impl Node {
                 (Bytes::new(), now)
             }
         };
-        LogRecord { term, entry, raw: data, body, at }
+        LogRecord { term, entry, raw, body, at }
     }
 
     fn body_in_log(&self, identity: &Digest) -> Option<Bytes> {
@@ -547,6 +585,7 @@ impl Node {
     }
 
     fn tick(&mut self, now: Instant) {
+        self.strangers = members::STRANGERS_MAX;
         self.consensus.tick();
         self.advance(now);
         // What a leader may not order any more only takes the place of what it could.
@@ -659,6 +698,7 @@ impl Node {
         self.stop(match refused.reason {
             Refusal::AnotherLife => StopReason::AnotherLife { by, me },
             Refusal::OtherIncarnation => StopReason::OtherIncarnation { by, me },
+            Refusal::Removed => self.removed(by),
         });
     }
 }

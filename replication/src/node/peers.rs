@@ -5,11 +5,12 @@ use std::net::SocketAddrV4;
 use r2p2::Instant;
 use r2p2::message::{MessageHead, write_packets};
 use r2p2::reassembly::ReassemblyLimits;
-use r2p2::wire::{Extensions, MessageType, Policy};
+use r2p2::wire::{Extensions, MessageType, Packet, Policy};
 
 use super::{Destination, Node, Output};
 use crate::config::NodeConfig;
 use crate::id::{NodeId, Term};
+use crate::membership::{MEMBERS_MAX, Membership};
 use crate::message::{Envelope, Message, Refusal, Refused};
 
 /// What one peer may have in pieces here. Only Bodies, and Appends in mode `raft`, are ever larger than a datagram.
@@ -17,16 +18,22 @@ pub(super) fn reassembly_limits(config: &NodeConfig) -> ReassemblyLimits {
     ReassemblyLimits {
         message_max: config.limits.request_max + 4096,
         slots_per_peer: 256,
-        slots_max: 256 * config.voters.len(),
+        slots_max: 256 * MEMBERS_MAX,
         ..ReassemblyLimits::default()
     }
+}
+
+/// Whether this is a message of one datagram, of which nothing needs to be kept.
+fn is_whole(packet: &[u8]) -> bool {
+    Packet::new_checked(packet).is_ok_and(|packet| packet.is_first() && packet.is_last())
 }
 
 impl Node {
     pub(super) fn receive_from_peer(&mut self, now: Instant, from: SocketAddrV4, packet: &[u8]) {
         self.counters.peer_packets_received += 1;
         // Before anything of it is kept: strangers must not fill the table of messages in pieces.
-        if !self.addresses.values().any(|address| *address == from) {
+        let is_stranger = !self.addresses.values().any(|address| *address == from);
+        if is_stranger && !is_whole(packet) {
             self.counters.peer_messages_stranger += 1;
             return;
         }
@@ -52,6 +59,11 @@ impl Node {
         }
         if envelope.from == self.config.me && envelope.life == self.config.life {
             return; // Our own multicast, looped back.
+        }
+        if is_stranger {
+            self.handle_stranger(from, &envelope, &message);
+            self.advance(now);
+            return;
         }
         if !self.is_welcome(from, &envelope, &message) {
             return;
@@ -81,12 +93,21 @@ impl Node {
             Message::Bodies(bodies) => self.take_bodies(now, bodies),
             Message::Hint(hint) => self.handle_hint(now, envelope.from, envelope.term, &hint),
             Message::Refused(refused) => self.handle_refusal(envelope.from, refused),
+            Message::MembersQuery => self.tell_members(envelope.from.node()),
+            Message::Members(membership) => {
+                self.learn(&membership);
+                self.advance(now);
+            }
         }
     }
 
     /// Sends a message to one node.
     pub(super) fn send(&mut self, to: NodeId, term: Term, message: &Message) {
-        self.emit(Destination::Peer(to), term, message);
+        let Some(at) = self.addresses.get(&to).copied() else {
+            self.counters.peer_messages_nowhere += 1;
+            return;
+        };
+        self.emit(Destination::Peer { node: to, at }, term, message);
     }
 
     /// Sends a message to all other nodes.
@@ -94,7 +115,7 @@ impl Node {
         self.emit(Destination::Group, self.consensus.term(), message);
     }
 
-    fn emit(&mut self, to: Destination, term: Term, message: &Message) {
+    pub(super) fn emit(&mut self, to: Destination, term: Term, message: &Message) {
         let envelope = Envelope { group: self.config.group, from: self.config.me, life: self.config.life, term };
         let body = message.emit(&envelope);
         self.rid = self.rid.wrapping_add(1);
@@ -118,9 +139,13 @@ impl Node {
             self.counters.peer_messages_stranger += 1;
             return false;
         }
-        if !self.config.voters.iter().any(|voter| voter.member == sender) {
+        let knows = |membership: &Membership| membership.get(sender).is_some();
+        if !knows(self.consensus.membership()) && !self.known.as_ref().is_some_and(knows) {
             self.counters.peer_messages_stranger += 1;
-            self.refuse(sender.node(), message, Refused { reason: Refusal::OtherIncarnation, life: envelope.life });
+            // One that is newer than what is known here is only not known yet.
+            if self.committed_membership().was_removed(sender) {
+                self.refuse(sender.node(), message, Refused { reason: Refusal::OtherIncarnation, life: envelope.life });
+            }
             return false;
         }
         let life = *self.lives.entry(sender).or_insert_with(|| {

@@ -16,6 +16,7 @@ use crate::config::NodeConfig;
 use crate::entry::{Entry, EntryKind};
 use crate::id::{LogIndex, MemberId, NodeId, Term};
 use crate::log::{Log, LogRecord};
+use crate::membership::Membership;
 use crate::message::Message;
 use crate::plain::PlainMemory;
 use crate::storage::{HardState, Persist, StorageError, Stored, StoredRecord};
@@ -206,7 +207,8 @@ pub(super) fn restore(
     stored: &Stored,
     plain: &mut PlainMemory,
 ) -> Result<Log, StorageError> {
-    let mut log = Log::restored(config.voters.iter().map(|voter| voter.member).collect(), stored.hard_state);
+    let mut log = Log::new(config.membership.clone());
+    log.resume_from(stored.hard_state, 0);
     let mut before = 0;
     for (record, index) in stored.records.iter().zip(1..) {
         let StoredRecord { term, entry: ref raw, ref body } = *record;
@@ -215,12 +217,16 @@ pub(super) fn restore(
         if term < before || term > stored.hard_state.term {
             return Err(damaged(&format!("is of term {term}, after one of {before}, in {}", stored.hard_state.term)));
         }
-        let body_len = if entry.needs_body() { entry.request.body_len as usize } else { 0 };
+        let has_body = entry.needs_body() || entry.kind == EntryKind::Membership;
+        let body_len = if has_body { entry.request.body_len as usize } else { 0 };
         if body.len() != body_len {
             return Err(damaged(&format!("comes with {} bytes instead of {body_len}", body.len())));
         }
+        if entry.kind == EntryKind::Membership && Membership::parse(body).is_none() {
+            return Err(damaged("does not say who belongs to the group"));
+        }
         before = term;
-        if entry.kind != EntryKind::TermStart && entry.request.session.is_none() {
+        if entry.is_request() && entry.request.session.is_none() {
             plain.remember(now, entry.request.client, entry.request.identity);
         }
         log.append(LogRecord { term, entry, raw: raw.clone(), body: Bytes::clone(body), at: now });

@@ -37,7 +37,7 @@ impl Node {
             queue("entries handed out", (self.dispatched - self.applied) as usize, window),
             queue("replies owed", self.following.replies_owed(), window),
             queue("messages that wait for the disk", self.persistence.promises(), PROMISES_MAX),
-            queue("lives of members", self.lives.len(), self.config.voters.len()),
+            queue("lives of members", self.lives.len(), 2 * crate::membership::MEMBERS_MAX),
         ];
         let leaders = self.leading.iter().flat_map(move |leading| {
             [

@@ -65,7 +65,7 @@ impl Node {
             Mode::Unreplicated => true,
             Mode::Raft | Mode::Hovercraft => {
                 let heartbeat = self.config.timing.tick * 2 * crate::config::Timing::HEARTBEAT_TICKS as u32;
-                self.leading.as_ref().is_some_and(|leading| leading.heard_quorum(now, heartbeat))
+                self.heard_quorum(now, heartbeat)
             }
         }
     }
@@ -181,7 +181,9 @@ impl Node {
                 false
             }
             // A plain request is answered once, by its replier.
-            (EntryKind::Request | EntryKind::SessionOpen, None) | (EntryKind::TermStart, _) => false,
+            (EntryKind::Request | EntryKind::SessionOpen, None) | (EntryKind::TermStart | EntryKind::Membership, _) => {
+                false
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The network thread's loop. See [`crate::node`] for the contract that it fulfils.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +16,9 @@ use super::NodeError;
 use super::disk::Disk;
 use super::execution::{Execution, Report};
 use super::sockets::{GROUP_REQUESTS, PEER_GROUP, PEERS, REQUESTS, Wires};
-use crate::cluster::{ClusterConfig, FanOut, NodeEntry};
-use crate::id::NodeId;
+use crate::cluster::{ClusterConfig, FanOut};
+use crate::id::MemberId;
+use crate::membership::Membership;
 use crate::node::{AdminRequest, CounterValue, Destination, Node, Output, StatusReport};
 
 /// Most datagrams taken from one of the clients' sockets before the others have their turn. More than from peers:
@@ -36,25 +37,31 @@ pub(super) struct About {
     durability: &'static str,
     /// How long a node that is to stop waits for somebody to take over.
     resignation: Duration,
-    /// Where nodes receive what is for them alone.
-    peers: BTreeMap<NodeId, SocketAddrV4>,
+    fan_out: FanOut,
     /// Where to send what is for all others.
     peer_group: Vec<SocketAddrV4>,
 }
 
 impl About {
-    pub(super) fn new(config: &ClusterConfig, me: &NodeEntry, service: &str) -> Self {
+    pub(super) fn new(config: &ClusterConfig, service: &str) -> Self {
         Self {
             service: service.to_owned(),
             durability: config.durability.name(),
             resignation: config.timing.timing().election_min(),
-            peers: config.nodes.iter().map(|entry| (entry.node(), entry.peers)).collect(),
+            fan_out: config.fan_out,
             peer_group: match config.fan_out {
                 FanOut::Multicast => vec![config.peer_group],
-                FanOut::Unicast => {
-                    config.nodes.iter().map(|entry| entry.peers).filter(|peers| *peers != me.peers).collect()
-                }
+                // The node says who they are.
+                FanOut::Unicast => Vec::new(),
             },
+        }
+    }
+
+    /// The group consists of these now.
+    fn members_are(&mut self, me: MemberId, members: &Membership) {
+        if self.fan_out == FanOut::Unicast {
+            let others = members.members.iter().filter(|(id, _)| **id != me);
+            self.peer_group = others.map(|(_, member)| member.addresses.peers).collect();
         }
     }
 }
@@ -217,11 +224,8 @@ impl<E: Execution> Driver<E> {
                 Output::Peers { to: Destination::Group, packet } => {
                     self.consensus.push_many(PEERS, &self.about.peer_group, packet);
                 }
-                Output::Peers { to: Destination::Peer(node), packet } => {
-                    if let Some(address) = self.about.peers.get(&node) {
-                        self.consensus.push(PEERS, *address, packet);
-                    }
-                }
+                Output::Peers { to: Destination::Peer { at, .. }, packet } => self.consensus.push(PEERS, at, packet),
+                Output::Members(members) => self.about.members_are(self.node.me(), &members),
                 Output::Client { to, packet } => self.answers.push(REQUESTS, to, packet),
                 Output::Apply(work) => self.execution.push(work),
                 Output::Admin(request) => self.take_admin(now, request),

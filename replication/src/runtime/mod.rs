@@ -104,7 +104,7 @@ pub fn start<S: Service>(
     let applier = Applier::new(service, config.applier_config(node));
     let waker = wires.waker();
     let stop = Arc::new(AtomicBool::new(false));
-    let about = About::new(config, &entry, name);
+    let about = About::new(config, name);
     let core = Node::restart(clock.now(), node_config, S::classify, stored)?;
     let disk =
         storage.map(|storage| Disk::spawn(storage, wires.waker(), node)).transpose().map_err(StartError::Thread)?;

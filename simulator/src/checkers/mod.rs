@@ -59,7 +59,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hovercraft::applier::{Applier, Effect};
 use hovercraft::consensus::Role;
-use hovercraft::entry::{Entry, EntryKind};
+use hovercraft::entry::Entry;
 use hovercraft::message::{Envelope, Message};
 use hovercraft::{Class, Destination, Limits, LogIndex, Mode, Node, NodeConfig, NodeId, Service, Term};
 use r2p2::DigestKey;
@@ -177,7 +177,7 @@ impl Checkers {
                 if vote.transfer { Ok(()) } else { self.pre_vote.asks(id, term) }
             }
             Message::VoteReply(reply) if !reply.pre && !reply.reject => match to {
-                Destination::Peer(candidate) => self.votes.votes(id, term, candidate),
+                Destination::Peer { node: candidate, .. } => self.votes.votes(id, term, candidate),
                 Destination::Group => Ok(()),
             },
             _ => Ok(()),
@@ -308,7 +308,7 @@ impl Checkers {
         }
         for index in from + 1..=log.last() {
             let Some(record) = log.get(index) else { continue };
-            let announced = record.entry.kind != EntryKind::TermStart;
+            let announced = record.entry.is_request();
             self.replier_queue.announced(id, index, announced.then_some(record.entry.replier));
         }
         if self.mode == Mode::Hovercraft {

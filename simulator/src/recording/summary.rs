@@ -131,7 +131,12 @@ fn internal(envelope: &Envelope, message: &Message) -> String {
         Message::Refused(refused) => match refused.reason {
             Refusal::AnotherLife => "another process lived under this identity".to_owned(),
             Refusal::OtherIncarnation => "the group knows another incarnation".to_owned(),
+            Refusal::Removed => "it has been removed from the group".to_owned(),
         },
+        Message::MembersQuery => "who belongs to the group?".to_owned(),
+        Message::Members(membership) => {
+            format!("epoch {}: {}", membership.epoch, list(membership.members.keys().map(|id| format!("{id:?}"))))
+        }
     }
 }
 

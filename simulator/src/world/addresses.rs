@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use hovercraft::{Incarnation, MemberId, NodeId};
+use hovercraft::{Addresses, Incarnation, MemberId, NodeId};
 
 use crate::flight::Party;
 
@@ -22,6 +22,11 @@ pub fn peer_address(id: u16) -> SocketAddrV4 {
 /// A client's address.
 pub fn client_address(number: usize) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(10, 1, (number / 250) as u8, (number % 250 + 1) as u8), 5000)
+}
+
+/// Where a node is.
+pub fn addresses(id: u16) -> Addresses {
+    Addresses { peers: peer_address(id), requests: request_address(id), group_requests: None }
 }
 
 pub(super) fn member(id: u16) -> MemberId {

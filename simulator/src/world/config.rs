@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hovercraft::NodeConfig;
 use hovercraft::session::SessionLimits;
+use hovercraft::{Membership, NodeConfig};
 use r2p2::client::ClientConfig;
 
 use super::addresses::{member, request_address};
@@ -56,7 +56,7 @@ impl WorldConfig {
             network: NetworkConfig::default(),
             disk: DiskConfig::default(),
             clocks: ClockConfig::default(),
-            node: NodeConfig::new(member(1), Vec::new()),
+            node: NodeConfig::new(member(1), Membership::default()),
             sessions: SessionLimits::default(),
             client,
             collect: false,

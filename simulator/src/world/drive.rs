@@ -153,6 +153,8 @@ impl<S: Service> World<S> {
                     Ok(wait) => drained.sync = drained.sync.or(wait),
                     Err(error) => running.node.handle_storage_error(error),
                 },
+                // Multicast finds them by itself.
+                Output::Members(_) => {}
                 Output::Admin(request) => running.node.answer_admin(&request, &[]),
                 Output::Stop(reason) => {
                     drained.end = End::Stopped(reason);
@@ -198,7 +200,7 @@ impl<S: Service> World<S> {
             self.checkers.sent(node, *to, &envelope, &message)?;
             if let Some(disk) = disk {
                 let to = match to {
-                    Destination::Peer(to) => Some(member(to.0)),
+                    Destination::Peer { node, .. } => Some(member(node.0)),
                     Destination::Group => None,
                 };
                 let safe = disk.hard_state();
@@ -219,7 +221,7 @@ impl<S: Service> World<S> {
     fn send(&mut self, id: u16, output: Output) {
         let me = Party::Node(id);
         match output {
-            Output::Peers { to: Destination::Peer(to), packet } => {
+            Output::Peers { to: Destination::Peer { node: to, .. }, packet } => {
                 self.transmit(me, peer_address(id), Party::Node(to.0), peer_address(to.0), Via::Unicast, packet);
             }
             Output::Peers { to: Destination::Group, packet } => {

@@ -6,10 +6,10 @@ use hovercraft::applier::{Applier, ApplierConfig};
 use hovercraft::consensus::Role;
 use hovercraft::node::StopReason;
 use hovercraft::storage::{Storage, Stored};
-use hovercraft::{Incarnation, MemberId, Node, NodeConfig, NodeId, Service, Term, Voter};
+use hovercraft::{Incarnation, MemberId, Membership, Node, NodeConfig, NodeId, Service, Term};
 use rand::Rng;
 
-use super::addresses::{member, peer_address};
+use super::addresses::{addresses, member};
 use super::alarm::Alarm;
 use super::clock::Clock;
 use super::disk::{Disk, DiskConfig, DiskFault};
@@ -195,7 +195,7 @@ impl<S: Service> World<S> {
     /// Starts a node that does not run, as the same identity and another process. With a disk it goes on from there;
     /// without, that is what a careless operator does.
     pub fn start(&mut self, id: u16) {
-        let voters = self.voters();
+        let membership = self.first_membership();
         let mut rng = stream(self.config.seed, "node", u64::from(id) << 32 | self.host(id).process);
         let (seed, drawn) = (rng.random(), rng.random());
         let incarnation = self.host(id).incarnation;
@@ -205,7 +205,7 @@ impl<S: Service> World<S> {
             (disk.life, disk.load().expect("what a simulated disk has synced can be read"))
         });
         self.faults.restarts += u64::from(stored != Stored::default());
-        let config = NodeConfig { me, life, voters, seed, ..self.config.node.clone() };
+        let config = NodeConfig { me, life, membership, seed, ..self.config.node.clone() };
         let mut clock_rng = stream(self.config.seed, "clock", u64::from(id) << 32 | self.host(id).process);
         let clock = Clock::start(self.now, self.config.clocks, &mut clock_rng);
         let node = Node::restart(clock.local(self.now), config, S::classify, stored).expect("what was synced is whole");
@@ -253,12 +253,8 @@ impl<S: Service> World<S> {
         self.node(id).filter(|_| wanted).map(progress).unwrap_or_default()
     }
 
-    fn voters(&self) -> Vec<Voter> {
-        let voter = |host: &Host<S>| Voter { member: member(host.id.0), address: peer_address(host.id.0) };
-        match self.hosts.len() {
-            len if len == usize::from(self.config.nodes) => self.hosts.iter().map(voter).collect(),
-            _ => (1..=self.config.nodes).map(|id| Voter { member: member(id), address: peer_address(id) }).collect(),
-        }
+    fn first_membership(&self) -> Membership {
+        Membership::of_voters((1..=self.config.nodes).map(|id| (member(id), addresses(id))))
     }
 
     pub(super) fn host(&self, id: u16) -> &Host<S> {

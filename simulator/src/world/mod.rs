@@ -29,7 +29,7 @@ use r2p2::client::{Client, ClientConfig};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-pub use addresses::{client_address, peer_address, request_address};
+pub use addresses::{addresses, client_address, peer_address, request_address};
 pub use clock::ClockConfig;
 pub use config::WorldConfig;
 pub use disk::{DiskConfig, DiskFault};

@@ -7,7 +7,7 @@ use crate::flight::Party;
 /// Every kind that a datagram can be, as [`crate::Flight::what`] names it: what clients and nodes say to each other,
 /// then what nodes say among themselves (protocol.md §4). What arrives with a flipped bit counts as garbage, whatever it
 /// looks like.
-pub const KINDS: [&str; 18] = [
+pub const KINDS: [&str; 20] = [
     "request",
     "response",
     "ack",
@@ -24,6 +24,8 @@ pub const KINDS: [&str; 18] = [
     "bodies",
     "hint",
     "refused",
+    "members_query",
+    "members",
     "fragment",
     "garbage",
 ];

@@ -1,0 +1,112 @@
+//! The steps from one membership to the next. Each is a whole membership, one epoch later.
+
+use super::{Addresses, ChangeError, Member, MemberRole, Membership};
+use crate::id::{Incarnation, MemberId, NodeId};
+
+/// Most members of a group, learners included. What a membership takes in the log and in a datagram is bounded by it.
+pub const MEMBERS_MAX: usize = 16;
+
+impl Membership {
+    /// Adds a node as a learner, as the incarnation after its last: the last member it was, or `after` if that is later.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn with_learner(
+        &self,
+        node: NodeId,
+        addresses: Addresses,
+        promote: bool,
+        after: Incarnation,
+    ) -> Result<(MemberId, Self), ChangeError> {
+        self.is_settled()?;
+        if let Some((id, _)) = self.of_node(node) {
+            return Err(ChangeError::AlreadyMember(id));
+        }
+        if let Some((id, _)) = self.members.iter().find(|(_, member)| member.addresses.overlap(&addresses)) {
+            return Err(ChangeError::AddressTaken(*id));
+        }
+        if self.members.len() >= MEMBERS_MAX {
+            return Err(ChangeError::Full);
+        }
+        let last = self.removed.get(&node).map_or(0, |incarnation| incarnation.0).max(after.0);
+        let id = MemberId::new(node, Incarnation(last + 1));
+        let mut next = self.next();
+        next.members.insert(id, Member { role: MemberRole::Learner { promote }, addresses });
+        next.removed.remove(&node);
+        Ok((id, next))
+    }
+
+    /// Makes a learner a voter: the first half, joint.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn promoting(&self, id: MemberId) -> Result<Self, ChangeError> {
+        self.is_settled()?;
+        let mut next = self.next();
+        match next.members.get_mut(&id) {
+            Some(member) if matches!(member.role, MemberRole::Learner { .. }) => member.role = MemberRole::Joining,
+            Some(_) => return Err(ChangeError::AlreadyMember(id)),
+            None => return Err(ChangeError::Unknown(id.node())),
+        }
+        Ok(next)
+    }
+
+    /// Removes a node: a learner at once, a voter by its first half, joint.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn without(&self, node: NodeId) -> Result<Self, ChangeError> {
+        self.is_settled()?;
+        let (id, member) = self.of_node(node).ok_or(ChangeError::Unknown(node))?;
+        let mut next = self.next();
+        if matches!(member.role, MemberRole::Learner { .. }) {
+            next.bury(id);
+            return Ok(next);
+        }
+        if self.incoming().all(|voter| voter == id) {
+            return Err(ChangeError::LastVoter(id));
+        }
+        if let Some(member) = next.members.get_mut(&id) {
+            member.role = MemberRole::Leaving;
+        }
+        Ok(next)
+    }
+
+    /// The second half of a joint membership: only those after the change.
+    pub fn settled(&self) -> Option<Self> {
+        if !self.is_joint() {
+            return None;
+        }
+        let mut next = self.next();
+        for (id, member) in &self.members {
+            match member.role {
+                MemberRole::Leaving => next.bury(*id),
+                MemberRole::Joining => {
+                    next.members.insert(*id, Member { role: MemberRole::Voter, ..*member });
+                }
+                MemberRole::Voter | MemberRole::Learner { .. } => {}
+            }
+        }
+        Some(next)
+    }
+
+    fn next(&self) -> Self {
+        Self { epoch: self.epoch + 1, ..self.clone() }
+    }
+
+    fn is_settled(&self) -> Result<(), ChangeError> {
+        if self.is_joint() { Err(ChangeError::UnderWay) } else { Ok(()) }
+    }
+
+    fn bury(&mut self, id: MemberId) {
+        self.members.remove(&id);
+        self.removed.insert(id.node(), id.incarnation());
+    }
+}
+
+impl Addresses {
+    fn overlap(&self, other: &Self) -> bool {
+        let all = |of: &Self| [Some(of.peers), Some(of.requests), of.group_requests];
+        all(self).iter().flatten().any(|ours| all(other).iter().flatten().any(|theirs| ours == theirs))
+    }
+}
