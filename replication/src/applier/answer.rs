@@ -30,13 +30,14 @@ impl Answer<'_> {
         Self { index, status: Some(status), body: &[] }
     }
 
-    /// Sends it to the client of `request`.
+    /// Sends it to the client of `request`, with the epoch of the membership.
     ///
     /// A client without a session gets the format of the C implementation, which has no place for a status. It is told
     /// nothing but success: it would take a DROP of its only copy for "certainly not executed" (protocol.md §9).
     pub(super) fn send(
         &self,
         request: &RequestHead,
+        epoch: u64,
         packet_max: usize,
         counters: &mut ApplierCounters,
         send: &mut dyn FnMut(SocketAddrV4, Bytes),
@@ -47,9 +48,13 @@ impl Answer<'_> {
                 return;
             }
             (None, None) => Extensions::default(),
-            (Some(_), status) => {
-                Extensions { session: request.session, entry_index: self.index, status, ..Extensions::default() }
-            }
+            (Some(_), status) => Extensions {
+                session: request.session,
+                entry_index: self.index,
+                status,
+                epoch: Some(epoch),
+                ..Extensions::default()
+            },
         };
         write_response(request.rid, extensions, self.body, packet_max, &mut |packet| send(request.client, packet))
             .expect("reply_max has been checked against packet_max");

@@ -5,8 +5,8 @@ use r2p2::wire::{HEADER_LEN, PAYLOAD_MAX};
 use crate::id::{LogIndex, NodeId};
 use crate::session::SessionLimits;
 
-/// Configuration of an [`Applier`](super::Applier). Everything but `me` and `packet_max` decides what is replicated
-/// state, so it must be equal on all nodes of a group.
+/// Configuration of an [`Applier`](super::Applier). Everything but `me`, `packet_max` and `epoch` decides what is
+/// replicated state, so it must be equal on all nodes of a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApplierConfig {
     /// The node that this is: it answers the entries whose replier it is.
@@ -15,6 +15,9 @@ pub struct ApplierConfig {
     pub reply_max: usize,
     /// Longest UDP payload to a client, header included.
     pub packet_max: usize,
+    /// The epoch of the membership at first, which answers name; see
+    /// [`Applier::set_membership_epoch`](super::Applier::set_membership_epoch).
+    pub epoch: u64,
     /// The seeds that the service is given derive from it and from the index.
     pub group_seed: u64,
     /// Limits of the session table; see there for what they must be.
@@ -32,6 +35,7 @@ impl ApplierConfig {
             me,
             reply_max: 64 << 10,
             packet_max: HEADER_LEN + PAYLOAD_MAX,
+            epoch: 1,
             group_seed: 0,
             sessions: SessionLimits::default(),
             skip: Vec::new(),

@@ -45,6 +45,8 @@ pub struct Applier<S> {
     group_seed: u64,
     reply_max: usize,
     packet_max: usize,
+    /// Of the membership: answers name it.
+    epoch: u64,
     skip: BTreeSet<LogIndex>,
     /// Used for every reply, so that its memory is allocated once.
     reply: Reply,
@@ -69,6 +71,7 @@ impl<S: Service> Applier<S> {
             group_seed: config.group_seed,
             reply_max: config.reply_max,
             packet_max: config.packet_max,
+            epoch: config.epoch,
             skip: config.skip.into_iter().collect(),
             reply: Reply::new(config.reply_max),
             broken: false,
@@ -95,10 +98,16 @@ impl<S: Service> Applier<S> {
                 self.reply.clear();
                 self.service.query(&context, &body, &mut self.reply);
                 let answer = Answer { index: Some(self.applied), status: None, body: self.reply.as_bytes() };
-                answer.send(&request, self.packet_max, &mut self.counters, send);
+                answer.send(&request, self.epoch, self.packet_max, &mut self.counters, send);
                 Ok(Effect::AnsweredAgain)
             }
         }
+    }
+
+    /// The membership of this epoch is in force, by what is applied or installed so far: from here on answers name it, so
+    /// that clients ask who the members are. An older one changes nothing. Not replicated state.
+    pub fn set_membership_epoch(&mut self, epoch: u64) {
+        self.epoch = self.epoch.max(epoch);
     }
 
     /// The highest index that is applied.
@@ -232,7 +241,7 @@ impl<S: Service> Applier<S> {
         }
         if answers {
             let answer = Answer { index: Some(index), status, body: self.reply.as_bytes() };
-            answer.send(&entry.request, self.packet_max, &mut self.counters, send);
+            answer.send(&entry.request, self.epoch, self.packet_max, &mut self.counters, send);
         }
         Ok(effect)
     }
@@ -308,7 +317,7 @@ impl<S: Service> Applier<S> {
     }
 
     fn answer(&mut self, request: &RequestHead, answer: Answer<'_>, send: &mut dyn FnMut(SocketAddrV4, Bytes)) {
-        answer.send(request, self.packet_max, &mut self.counters, send);
+        answer.send(request, self.epoch, self.packet_max, &mut self.counters, send);
     }
 }
 

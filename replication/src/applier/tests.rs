@@ -49,6 +49,7 @@ fn a_write_runs_everywhere_and_is_answered_once() {
         let expected = Extensions {
             session: Some(Session { client: session, seq: u64::from(replier), first_unacked: 1 }),
             entry_index: Some(group.index),
+            epoch: Some(1),
             ..Extensions::default()
         };
         assert_eq!((answer.extensions, answer.policy), (expected, Policy::Fixed));
@@ -102,6 +103,25 @@ fn a_long_reply_is_several_packets() {
     assert!(packets.len() > 1 && packets.iter().all(|packet| packet.raw.len() <= PACKET_MAX));
     assert!(packets.iter().all(|packet| packet.extensions.entry_index == Some(group.index)));
     assert_eq!(group.nodes[0].counters().replies_sent, 2, "the session, and this");
+}
+
+#[test]
+fn answers_name_the_epoch_of_the_membership() {
+    let mut group = Group::new();
+    let session = group.open();
+    let write = group.request(1, Some((session, 1, 1)), "append x");
+    assert_eq!(only(group.apply(write.clone()).1).extensions.epoch, Some(1));
+    let before = group.nodes[0].state_hash();
+    group.nodes[0].set_membership_epoch(3);
+    group.nodes[0].set_membership_epoch(2);
+    assert_eq!(group.nodes[0].state_hash(), before, "it is no part of the state");
+    let again = only(group.answer_again(1, &write.0.request).1);
+    assert_eq!(again.extensions.epoch, Some(3), "as it is now, not as it was when the write was executed");
+    let expired = only(group.apply(group.request(1, Some((session + 90, 1, 1)), "append x")).1);
+    assert_eq!((expired.extensions.status, expired.extensions.epoch), (Some(ReplyStatus::Expired), Some(3)));
+    let long = group.apply(group.request(1, Some((session, 2, 1)), "long 1000")).1;
+    let epochs: Vec<_> = long.iter().map(|packet| packet.extensions.epoch).collect();
+    assert_eq!(epochs, [Some(3), None, None], "the first packet says it");
 }
 
 // Duplicates.
