@@ -42,6 +42,7 @@ pub mod repliers;
 pub mod runtime;
 pub mod service;
 pub mod session;
+pub mod snapshot;
 pub mod storage;
 pub mod unordered;
 

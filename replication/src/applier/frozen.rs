@@ -37,13 +37,12 @@ impl Frozen {
     pub fn applied(&self) -> LogIndex {
         self.applied
     }
+}
 
-    /// Writes it such that [`Applier::restore`], under the same configuration, goes on from there. Equal states give
-    /// equal bytes.
-    ///
-    /// # Errors
-    /// Those of `to`, and a panic of the service.
-    pub fn write(self, to: &mut dyn Write) -> io::Result<()> {
+impl SnapshotView for Frozen {
+    /// Writes it such that [`Applier::restore`], under the same configuration, goes on from there. A panic of the service
+    /// is an error.
+    fn write(self: Box<Self>, to: &mut dyn Write) -> io::Result<()> {
         to.write_all(&VERSION.to_be_bytes())?;
         to.write_all(&self.applied.to_be_bytes())?;
         to.write_all(&[u8::from(self.hash.is_some())])?;
@@ -51,7 +50,7 @@ impl Frozen {
         let sessions = self.sessions.snapshot();
         to.write_all(&(sessions.len() as u64).to_be_bytes())?;
         to.write_all(&sessions)?;
-        drop((sessions, self.sessions));
+        drop(sessions);
         let mut blocks = Blocks { to, block: Vec::with_capacity(BLOCK_MAX) };
         let service = self.service;
         let written = catch(|| service.write(&mut blocks));
@@ -87,7 +86,7 @@ impl<S: Service> Applier<S> {
     /// After an error, or if the service does.
     pub fn snapshot(&self) -> Vec<u8> {
         let mut to = Vec::new();
-        self.freeze().write(&mut to).expect("a service writes its state and a vector takes it");
+        Box::new(self.freeze()).write(&mut to).expect("a service writes its state and a vector takes it");
         to
     }
 
@@ -289,7 +288,7 @@ mod tests {
         apply(&mut applier, vec![1]);
         let mut bytes = Vec::new();
         assert_eq!(frozen.applied(), 1);
-        frozen.write(&mut bytes).unwrap();
+        Box::new(frozen).write(&mut bytes).unwrap();
 
         let restore = |bytes, fails, reads| {
             let mut restored = Applier::new(Piecewise { reads, ..Piecewise::default() }, ApplierConfig::new(NodeId(1)));

@@ -86,12 +86,14 @@ impl<S: Service> Applier<S> {
     /// and the service's state is unspecified: the node must stop (protocol.md §7.9).
     ///
     /// # Panics
-    /// If entries do not come in the order of the log or without their body, or after an error.
+    /// If entries do not come in the order of the log or without their body, or after an error. If the work needs an
+    /// archive: that is for the caller, with [`Applier::freeze`] and [`Applier::restore`].
     pub fn handle(&mut self, work: Work, send: &mut dyn FnMut(SocketAddrV4, Bytes)) -> Result<Effect, ApplyPanic> {
         assert!(!self.broken, "an applier cannot go on after an error");
         match work {
             Work::Apply(committed) => self.apply(&committed, send),
             Work::Answer { request } => Ok(self.answer_again(&request, send)),
+            work @ (Work::Snapshot(_) | Work::Install(_)) => panic!("an applier has no archive for {work:?}"),
             #[cfg(feature = "mutations")]
             Work::Query { request, body } => {
                 let context = Context { index: self.applied, time: self.sessions.time(), seed: 0 };

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::entry::{Entry, RequestHead};
 use crate::id::LogIndex;
+use crate::snapshot::{SnapshotInfo, SnapshotWanted};
 
 /// A committed entry with its body.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,7 +20,7 @@ pub struct Committed {
     pub replayed: bool,
 }
 
-/// A piece of work for an applier.
+/// A piece of work for an applier, and for whoever keeps its snapshots.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Work {
     /// Execute the next entry.
@@ -29,6 +30,12 @@ pub enum Work {
         /// The retransmission.
         request: RequestHead,
     },
+    /// Take a snapshot here: [`Applier::freeze`](super::Applier::freeze), and have it kept
+    /// ([`crate::snapshot::take`]) while the work after it goes on.
+    Snapshot(SnapshotWanted),
+    /// Replace the state by a snapshot of the archive: [`Applier::restore`](super::Applier::restore). The work after it
+    /// belongs to the new state.
+    Install(SnapshotInfo),
     /// Answer a read at once, whatever the log says: a mistake, see [`crate::mutation`].
     #[cfg(feature = "mutations")]
     Query {

@@ -27,7 +27,7 @@ const FLAG_HARD_STATE: u16 = 1;
 const CHECKSUM_LEN: usize = 8;
 
 /// A checksum of what is stored.
-pub(super) fn checksum(bytes: &[u8]) -> u64 {
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(bytes);
     hasher.finish()

@@ -1,5 +1,6 @@
 //! What can be wrong with a store.
 
+use std::io;
 use std::path::PathBuf;
 
 use crate::id::MemberId;
@@ -58,4 +59,13 @@ pub enum StorageError {
     /// The directory is there and holds no store, but something.
     #[error("{} holds files and no node's data; choose an empty directory as `data_dir`", .0.display())]
     NotAStore(PathBuf),
+}
+
+/// What the system said.
+pub(crate) fn io_error(error: &io::Error) -> StorageError {
+    if error.kind() == io::ErrorKind::StorageFull {
+        StorageError::Full(error.to_string())
+    } else {
+        StorageError::Io(error.to_string())
+    }
 }

@@ -23,7 +23,9 @@ use bytes::Bytes;
 use crate::id::{LogIndex, MemberId, Term};
 
 pub use self::sled::{Safety, SledStorage};
+pub(crate) use codec::checksum;
 pub use error::StorageError;
+pub(crate) use error::io_error;
 
 /// Term and vote: what Raft must not forget, changed together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -24,7 +24,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 use sled::{Config, Db};
 
-use super::{Persist, Storage, StorageError, Stored, codec};
+use super::{Persist, Storage, StorageError, Stored, codec, io_error};
 use crate::entropy;
 use crate::id::{GroupId, MemberId};
 
@@ -282,14 +282,6 @@ fn join(parts: &[(Key, Vec<u8>)]) -> Result<Persist, StorageError> {
     }
     let bytes: Vec<u8> = parts.iter().flat_map(|(_, bytes)| bytes).copied().collect();
     codec::decode(number, &Bytes::from(bytes))
-}
-
-fn io_error(error: &io::Error) -> StorageError {
-    if error.kind() == io::ErrorKind::StorageFull {
-        StorageError::Full(error.to_string())
-    } else {
-        StorageError::Io(error.to_string())
-    }
 }
 
 fn sled_error(error: sled::Error) -> StorageError {
