@@ -19,6 +19,7 @@ macro_rules! mutated {
     };
 }
 
+pub mod admin;
 pub mod applier;
 pub mod client;
 pub mod cluster;

@@ -22,6 +22,7 @@ use r2p2::wire::{ReplyStatus, Session};
 
 use crate::entry::{Entry, EntryKind, RequestHead};
 use crate::id::{LogIndex, NodeId};
+use crate::membership::Membership;
 use crate::service::{Context, Reply, Service};
 use crate::session::{Admission, CachedReply, Lookup, Remembered, SessionTable, mix};
 use answer::Answer;
@@ -163,7 +164,12 @@ impl<S: Service> Applier<S> {
         );
         let effect = match (entry.kind, entry.request.session) {
             (EntryKind::TermStart, _) => Effect::TermStart,
-            (EntryKind::Membership, _) => Effect::Membership,
+            (EntryKind::Membership, _) => {
+                if let Some(membership) = Membership::parse(body) {
+                    self.set_membership_epoch(membership.epoch);
+                }
+                Effect::Membership
+            }
             (EntryKind::SessionOpen, nonce) => self.open(index, entry, nonce, send),
             (EntryKind::Request, None) => self.execute(index, time, entry, body, send)?,
             (EntryKind::Request, Some(_)) if mutated!(ReadsNotKept) && entry.read_only && entry.replier != self.me => {

@@ -2,7 +2,8 @@
 //! itself.
 //!
 //! Everything here is a thin shell around [`r2p2::client`], which does the work: sessions, retransmission, matching of
-//! answers. Neither client has a thread of its own: a socket is read and retransmissions are sent while the caller
+//! answers; and around [`Endpoint`], which keeps knowing who the nodes are, so that all of them can be replaced while
+//! operations are in flight. Neither client has a thread of its own: a socket is read and retransmissions are sent while the caller
 //! waits in one of its methods.
 //!
 //! ```no_run
@@ -21,8 +22,13 @@
 //! ```
 
 mod blocking;
+mod directory;
+mod endpoint;
 mod pipelined;
+mod search;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -33,8 +39,10 @@ use r2p2::client::{ClientConfig, Route};
 use r2p2::udp::SetupError;
 
 pub use blocking::Client;
+pub use endpoint::{Contacts, Endpoint, EndpointOutput, Recipient};
 pub use pipelined::PipelinedClient;
 pub use r2p2::client::{ClientCounters, Completion, Kind, NotExecuted, Outcome, SubmitError, Ticket};
+pub use search::SearchCounters;
 pub use status::{StatusError, status};
 
 use crate::config::Mode;
@@ -43,9 +51,10 @@ use crate::id::NodeId;
 /// What a client needs to know about a group; from [`crate::cluster::ClusterConfig::client_options`].
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// The nodes, and where each receives requests for it alone.
+    /// Nodes, and where each receives requests for it alone. The client finds out who the others are, and who comes later;
+    /// one that is up when it starts is enough.
     pub nodes: Vec<(NodeId, SocketAddrV4)>,
-    /// How a request reaches all nodes.
+    /// How a request reaches all nodes. A list of addresses changes with the members, as `nodes` does.
     pub group: Group,
     /// How many networks multicast may cross, this one included.
     pub ttl: u32,
@@ -69,9 +78,13 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
+    /// Nothing says that the configuration is that of the group as it is now.
+    fn contacts(&self) -> Contacts {
+        Contacts { epoch: 0, nodes: self.nodes.clone(), group: self.group.clone() }
+    }
+
     fn core(&self) -> ClientConfig {
         ClientConfig {
-            nodes: self.nodes.iter().map(|(_, address)| *address).collect(),
             fan_out: match self.mode {
                 Mode::Hovercraft => Route::Group,
                 Mode::Raft | Mode::Unreplicated => Route::Sticky,

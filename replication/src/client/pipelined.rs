@@ -5,14 +5,14 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use bytes::Bytes;
-use multicast::Group;
 use r2p2::Instant;
-use r2p2::client::{Client as Core, ClientCounters, ClientOutput, Completion, Kind, SubmitError, Target, Ticket};
+use r2p2::client::{ClientCounters, Completion, Kind, SubmitError, Ticket};
 use r2p2::datapath::{Datapath, ReceiveBatch, SocketCounters, SocketId, TransmitBatch, Wake};
 use r2p2::udp::{Clock, SocketOptions, UdpDatapath, Waker};
 
-use super::{ClientOptions, ConnectError};
+use super::{ClientOptions, ConnectError, Endpoint, EndpointOutput, Recipient, SearchCounters};
 use crate::entropy;
+use crate::id::NodeId;
 
 /// Most datagrams taken from the socket before they are looked at.
 const RECEIVE_BUDGET: usize = 256;
@@ -42,10 +42,9 @@ const RECEIVE_BUDGET: usize = 256;
 /// ```
 #[derive(Debug)]
 pub struct PipelinedClient {
-    core: Core,
+    core: Endpoint,
     datapath: UdpDatapath,
     clock: Clock,
-    group: Group,
     /// When the core wants its next timeout.
     timeout: Instant,
     received: ReceiveBatch,
@@ -68,10 +67,9 @@ impl PipelinedClient {
         let socket = builder.socket(options.group.sender_socket(options.ttl)?, SocketOptions::default());
         assert_eq!(socket, SOCKET);
         Ok(Self {
-            core: Core::new(options.core(), options.seed.unwrap_or_else(entropy::draw)),
+            core: Endpoint::new(options.core(), options.contacts(), options.seed.unwrap_or_else(entropy::draw)),
             datapath: builder.build()?,
             clock,
-            group: options.group.clone(),
             timeout: Instant::FAR_FUTURE,
             received: ReceiveBatch::new(),
             transmit: TransmitBatch::new(),
@@ -154,6 +152,21 @@ impl PipelinedClient {
         self.core.counters()
     }
 
+    /// What it has counted about finding the group.
+    pub fn search_counters(&self) -> &SearchCounters {
+        self.core.search_counters()
+    }
+
+    /// The epoch of the membership that it goes by; 0 as long as it has only what it was told at first.
+    pub fn epoch(&self) -> u64 {
+        self.core.epoch()
+    }
+
+    /// The nodes as it knows them, and where each receives requests for it alone.
+    pub fn nodes(&self) -> &[(NodeId, SocketAddrV4)] {
+        self.core.nodes()
+    }
+
     /// What has happened on its socket.
     pub fn socket_counters(&self) -> SocketCounters {
         self.datapath.counters(SOCKET)
@@ -190,14 +203,14 @@ impl PipelinedClient {
     fn drain(&mut self, now: Instant) -> io::Result<()> {
         loop {
             match self.core.poll_output(now) {
-                ClientOutput::Transmit { target: Target::Group, packet } => {
-                    self.transmit.push_many(SOCKET, self.group.receivers(), packet);
+                EndpointOutput::Transmit { to: Recipient::Group, packet } => {
+                    self.transmit.push_many(SOCKET, self.core.group().receivers(), packet);
                 }
-                ClientOutput::Transmit { target: Target::Address(address), packet } => {
+                EndpointOutput::Transmit { to: Recipient::Address(address), packet } => {
                     self.transmit.push(SOCKET, address, packet);
                 }
-                ClientOutput::Done(completion) => self.completed.push(completion),
-                ClientOutput::Timeout(at, _) => {
+                EndpointOutput::Done(completion) => self.completed.push(completion),
+                EndpointOutput::Timeout(at, _) => {
                     self.timeout = at;
                     return self.datapath.transmit(&mut self.transmit);
                 }

@@ -38,6 +38,8 @@ counters! {
     requests_not_leader,
     /// Plain multi-packet requests by group that this node would not acknowledge.
     handshakes_ignored,
+    /// Commands about the node or the group that this version does not understand.
+    admin_not_understood,
     /// Bodies that nobody ordered in time.
     unordered_expired,
     /// Requests ordered, as leader.

@@ -21,6 +21,7 @@
 //! No clock, no socket, no thread; randomness comes from the seed in the configuration. Bytes from outside never panic
 //! and every queue is bounded by [`crate::config::Limits`].
 
+mod admin;
 mod bodies;
 mod counters;
 mod following;
@@ -88,7 +89,7 @@ pub enum Output {
     Apply(Work),
     /// These belong to the group now: where to send what is for all others, if the network does not know.
     Members(Membership),
-    /// Answer a request about the node itself; see [`Node::answer_admin`].
+    /// Answer a request about the node or its group; see [`Node::serve_admin`].
     Admin(AdminRequest),
     /// Stop this node and say why.
     Stop(StopReason),
@@ -117,7 +118,7 @@ pub struct AdminRequest {
     pub from: SocketAddrV4,
     /// Its request id.
     pub rid: u16,
-    /// What: empty or `status` for now.
+    /// What: an [`AdminCommand`](crate::admin::AdminCommand).
     pub body: Bytes,
 }
 
@@ -340,9 +341,10 @@ impl Node {
         }
     }
 
-    /// Answers an [`Output::Admin`] request.
+    /// Answers an [`Output::Admin`] request that [`Node::serve_admin`] leaves to the driver.
     pub fn answer_admin(&mut self, request: &AdminRequest, report: &[u8]) {
-        requests::write_admin_answer(self.config.limits.packet_max, request, report, &mut self.outputs);
+        let epoch = self.epoch();
+        requests::write_admin_answer(self.config.limits.packet_max, epoch, request, report, &mut self.outputs);
     }
 
     /// The next thing to do; [`Output::Timeout`] when there is nothing more.

@@ -252,18 +252,21 @@ impl Node {
         }
     }
 
+    /// Answers a client that has a session, or is opening one.
     fn respond(&mut self, head: &RequestHead, extensions: Extensions, body: &[u8]) {
+        let extensions = Extensions { epoch: Some(self.epoch()), ..extensions };
         write_response(head.client, head.rid, extensions, CLIENT_PACKET_MAX, body, &mut self.outputs);
     }
 }
 
 pub(super) fn write_admin_answer(
     packet_max: usize,
+    epoch: u64,
     request: &AdminRequest,
     report: &[u8],
     outputs: &mut VecDeque<Output>,
 ) {
-    let extensions = Extensions { admin: true, ..Extensions::default() };
+    let extensions = Extensions { admin: true, epoch: Some(epoch), ..Extensions::default() };
     write_response(request.from, request.rid, extensions, packet_max.min(CLIENT_PACKET_MAX), report, outputs);
 }
 

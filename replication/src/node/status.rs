@@ -67,6 +67,9 @@ pub struct StatusReport {
     /// Hash of the replicated state at `applied`, if the service has one.
     #[prost(uint64, optional, tag = "19")]
     pub state_hash: Option<u64>,
+    /// Epoch of the latest membership that the node knows to be committed.
+    #[prost(uint64, tag = "30")]
+    pub epoch: u64,
 }
 
 /// A follower as its leader sees it.
@@ -161,6 +164,7 @@ impl Node {
             service: String::new(),
             group: self.config.group.0,
             state_hash: None,
+            epoch: self.epoch(),
         }
     }
 }

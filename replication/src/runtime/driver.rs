@@ -96,7 +96,6 @@ struct Counters {
     turns: u64,
     sleeps: u64,
     admin_answered: u64,
-    admin_unknown: u64,
     admin_refused_full: u64,
     admin_without_report: u64,
 }
@@ -261,8 +260,8 @@ impl<E: Execution> Driver<E> {
     }
 
     fn take_admin(&mut self, now: Instant, request: AdminRequest) {
-        if !matches!(&request.body[..], b"" | b"status") {
-            self.counters.admin_unknown += 1;
+        if self.node.serve_admin(now, &request).is_none() {
+            self.counters.admin_answered += 1;
         } else if self.admin.len() >= ADMIN_MAX {
             self.counters.admin_refused_full += 1;
         } else {
@@ -301,13 +300,11 @@ impl<E: Execution> Driver<E> {
             status.applied = self.last_report.applied;
             status.state_hash = Some(hash);
         }
-        let &Counters { turns, sleeps, admin_answered, admin_unknown, admin_refused_full, admin_without_report } =
-            &self.counters;
+        let &Counters { turns, sleeps, admin_answered, admin_refused_full, admin_without_report } = &self.counters;
         let own = [
             ("turns", turns),
             ("sleeps", sleeps),
             ("admin_answered", admin_answered),
-            ("admin_unknown", admin_unknown),
             ("admin_refused_full", admin_refused_full),
             ("admin_without_report", admin_without_report),
         ];

@@ -155,7 +155,11 @@ impl<S: Service> World<S> {
                 },
                 // Multicast finds them by itself.
                 Output::Members(_) => {}
-                Output::Admin(request) => running.node.answer_admin(&request, &[]),
+                Output::Admin(request) => {
+                    if running.node.serve_admin(now, &request).is_some() {
+                        running.node.answer_admin(&request, &[]);
+                    }
+                }
                 Output::Stop(reason) => {
                     drained.end = End::Stopped(reason);
                     return drained;
