@@ -1,21 +1,22 @@
 //! A key-value store with ordered keys: get, set, del, cas, incr, scan.
 
 mod codec;
+mod map;
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher};
-use std::ops::Bound;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 
 use ahash::RandomState;
-use bytes::{Buf, BufMut, Bytes};
-use hovercraft::{Class, Context, Reply, Service};
+use bytes::Bytes;
+use hovercraft::{Class, Context, Reply, Service, SnapshotView};
 
 pub use codec::{CodecError, KEY_MAX, PAGE_MAX, Page, Request, Response, VALUE_MAX};
+use map::{Frozen, Map};
 
 /// The store.
 #[derive(Debug, Default)]
 pub struct Kv {
-    pairs: BTreeMap<Bytes, Bytes>,
+    pairs: Map,
     /// Sum of the hashes of all pairs: independent of order, kept up to date with every change.
     hash: u64,
 }
@@ -32,7 +33,7 @@ impl Kv {
 
     /// Whether no key has a value.
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+        self.len() == 0
     }
 
     fn change(&mut self, request: Request) -> Response {
@@ -67,14 +68,13 @@ impl Kv {
         Response::Number(sum)
     }
 
-    fn scan(&self, start: Bytes, end: Option<&Bytes>, limit: u64, room: usize) -> Response {
+    fn scan(&self, start: &Bytes, end: Option<&Bytes>, limit: u64, room: usize) -> Response {
         if limit == 0 {
             return Response::Error("a scan asks for at least one pair".to_owned());
         }
         let mut page = Page::default();
         let mut len = Page::EMPTY_LEN;
-        let pairs = self.pairs.range((Bound::Included(start), Bound::Unbounded));
-        let mut pairs = pairs.take_while(|(key, _)| end.is_none_or(|end| *key < end)).peekable();
+        let mut pairs = self.pairs.range(start).take_while(|(key, _)| end.is_none_or(|end| *key < end)).peekable();
         while let Some((key, value)) = pairs.next() {
             let pair_len = Page::pair_len(key, value);
             // Should the pair after this one not fit, its key still has to.
@@ -132,7 +132,7 @@ impl Service for Kv {
     fn query(&self, _: &Context, request: &Bytes, reply: &mut Reply) {
         let response = match Request::decode(request) {
             Ok(Request::Get { key }) => Response::Value(self.pairs.get(&key).cloned()),
-            Ok(Request::Scan { start, end, limit }) => self.scan(start, end.as_ref(), limit, reply.remaining()),
+            Ok(Request::Scan { start, end, limit }) => self.scan(&start, end.as_ref(), limit, reply.remaining()),
             Ok(_) => Response::Error("a write was ordered as a read".to_owned()),
             Err(error) => Response::Error(error.to_string()),
         };
@@ -145,47 +145,86 @@ impl Service for Kv {
 
     fn snapshot(&self) -> Vec<u8> {
         let mut to = Vec::new();
-        to.put_slice(SNAPSHOT_MAGIC);
-        to.put_u32(SNAPSHOT_VERSION);
-        to.put_u64(self.pairs.len() as u64);
-        for (key, value) in &self.pairs {
-            for part in [key, value] {
-                to.put_u32(part.len() as u32);
-                to.put_slice(part);
-            }
-        }
+        self.view().write(&mut to).expect("a vector takes everything");
         to
     }
 
-    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
-        let mut from = snapshot;
-        let short = |_| "the snapshot ends too early".to_owned();
-        let Some((magic, rest)) = from.split_first_chunk::<8>() else { return Err(short(())) };
-        if magic != SNAPSHOT_MAGIC {
+    fn restore(&mut self, mut snapshot: &[u8]) -> Result<(), String> {
+        self.restore_from(&mut snapshot)
+    }
+
+    fn view(&self) -> Box<dyn SnapshotView> {
+        Box::new(View(self.pairs.freeze()))
+    }
+
+    fn restore_from(&mut self, from: &mut dyn Read) -> Result<(), String> {
+        let mut from = BufReader::with_capacity(READ_BUFFER, from);
+        if array(&mut from)? != *SNAPSHOT_MAGIC {
             return Err("these bytes are not a snapshot of the key-value store".to_owned());
         }
-        from = rest;
-        let version = from.try_get_u32().map_err(|_| short(()))?;
+        let version = u32::from_be_bytes(array(&mut from)?);
         if version != SNAPSHOT_VERSION {
             return Err(format!("the snapshot has version {version}, this program reads {SNAPSHOT_VERSION}"));
         }
-        let count = from.try_get_u64().map_err(|_| short(()))?;
+        let count = u64::from_be_bytes(array(&mut from)?);
         let mut restored = Self::default();
         for _ in 0..count {
-            let mut part = || -> Result<Bytes, String> {
-                let len = from.try_get_u32().map_err(|_| short(()))? as usize;
-                let (part, rest) = from.split_at_checked(len).ok_or_else(|| short(()))?;
-                from = rest;
-                Ok(Bytes::copy_from_slice(part))
-            };
-            let (key, value) = (part()?, part()?);
-            restored.set(key, value);
+            let (key, value) = (part(&mut from)?, part(&mut from)?);
+            restored.hash = restored.hash.wrapping_add(pair_hash(&key, &value));
+            if restored.pairs.insert(key, value).is_some() {
+                return Err("a key occurs twice in the snapshot".to_owned());
+            }
         }
-        if !from.is_empty() {
-            return Err(format!("{} bytes follow the end of the snapshot", from.len()));
+        if !from.fill_buf().map_err(|error| error.to_string())?.is_empty() {
+            return Err("something follows the end of the snapshot".to_owned());
         }
         *self = restored;
         Ok(())
+    }
+}
+
+/// The pairs as they were.
+struct View(Frozen);
+
+impl SnapshotView for View {
+    fn write(self: Box<Self>, to: &mut dyn Write) -> io::Result<()> {
+        let mut to = BufWriter::new(to);
+        to.write_all(SNAPSHOT_MAGIC)?;
+        to.write_all(&SNAPSHOT_VERSION.to_be_bytes())?;
+        to.write_all(&(self.0.len() as u64).to_be_bytes())?;
+        for (key, value) in self.0.iter() {
+            for part in [key, value] {
+                to.write_all(&(part.len() as u32).to_be_bytes())?;
+                to.write_all(part)?;
+            }
+        }
+        to.flush()
+    }
+}
+
+/// What is read of a snapshot at once.
+const READ_BUFFER: usize = 64 << 10;
+/// Longest key or value of which memory is taken before it has been read.
+const PART_EXPECTED: u64 = 64 << 10;
+
+fn array<const LEN: usize>(from: &mut impl Read) -> Result<[u8; LEN], String> {
+    let mut bytes = [0; LEN];
+    from.read_exact(&mut bytes).map_err(|error| short(&error))?;
+    Ok(bytes)
+}
+
+/// A key or a value with its length.
+fn part(from: &mut impl Read) -> Result<Bytes, String> {
+    let len = u64::from(u32::from_be_bytes(array(from)?));
+    let mut bytes = Vec::with_capacity(len.min(PART_EXPECTED) as usize);
+    from.take(len).read_to_end(&mut bytes).map_err(|error| short(&error))?;
+    if bytes.len() as u64 == len { Ok(bytes.into()) } else { Err("the snapshot ends too early".to_owned()) }
+}
+
+fn short(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the snapshot ends too early".to_owned(),
+        _ => error.to_string(),
     }
 }
 
