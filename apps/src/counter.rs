@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn counts_writes_and_only_writes() {
-        let context = Context { index: 1, time: Instant::ZERO, seed: 0 };
+        let context = Context { index: 1, time: Instant::ZERO, version: 1, seed: 0 };
         let mut counter = Counter::default();
         let mut reply = Reply::new(20);
         counter.apply(&context, &Bytes::from_static(b"+"), &mut reply);

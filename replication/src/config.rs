@@ -52,6 +52,8 @@ pub struct NodeConfig {
     pub membership: Membership,
     /// The mode.
     pub mode: Mode,
+    /// The service's version: [`crate::Service::VERSION`].
+    pub service_version: u32,
     /// Whether promises count only once the driver has persisted them, as [`crate::storage`] says; otherwise the memory
     /// of a majority is enough, and a process that has ended must not come back.
     pub durable: bool,
@@ -186,6 +188,7 @@ impl NodeConfig {
             life: me.raft(),
             membership,
             mode: Mode::default(),
+            service_version: 1,
             durable: false,
             seed: me.raft(),
             digest_key: DigestKey::default(),

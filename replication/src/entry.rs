@@ -6,6 +6,7 @@ use r2p2::wire::Session;
 use r2p2::{Digest, DigestKey, Instant};
 
 use crate::id::NodeId;
+use crate::membership::Membership;
 
 /// Bytes of an entry, in the log and in an Append. Bodies that travel inline follow it.
 pub const ENTRY_LEN: usize = 64;
@@ -22,6 +23,8 @@ pub enum EntryKind {
     SessionOpen = 2,
     /// Says who belongs to the group from here on; its body, a [`crate::Membership`], travels and is kept with it.
     Membership = 3,
+    /// Says which version of the service's behaviour is in force from here on; its body, a u32, travels and is kept with it.
+    Version = 4,
 }
 
 /// One ordered record: who asked, who answers, when, and the digest of what was asked.
@@ -105,6 +108,25 @@ impl Entry {
         Self { kind: EntryKind::Membership, request, time, ..Self::term_start() }
     }
 
+    /// The entry that says which version of the service is in force.
+    pub fn version(time: Instant) -> Self {
+        Self { kind: EntryKind::Version, ..Self::membership(4, time) }
+    }
+
+    /// Whether its body travels and is kept with it, in every mode: no client has sent it.
+    pub fn brings_body(&self) -> bool {
+        matches!(self.kind, EntryKind::Membership | EntryKind::Version)
+    }
+
+    /// Whether such a body can be that of this entry.
+    pub fn fits_body(&self, body: &[u8]) -> bool {
+        match self.kind {
+            EntryKind::Membership => Membership::parse(body).is_some(),
+            EntryKind::Version => crate::node::parse_version(body).is_some(),
+            EntryKind::TermStart | EntryKind::Request | EntryKind::SessionOpen => true,
+        }
+    }
+
     /// Whether somebody asked for it.
     pub fn is_request(&self) -> bool {
         matches!(self.kind, EntryKind::Request | EntryKind::SessionOpen)
@@ -141,6 +163,7 @@ impl Entry {
             1 => EntryKind::Request,
             2 => EntryKind::SessionOpen,
             3 => EntryKind::Membership,
+            4 => EntryKind::Version,
             _ => return None,
         };
         let flags = bytes[1];

@@ -57,6 +57,9 @@ pub struct Log {
     base: Membership,
     /// The entries that have changed that, among those kept.
     memberships: VecDeque<(LogIndex, Membership)>,
+    /// The same of the service's version.
+    base_version: u32,
+    versions: VecDeque<(LogIndex, u32)>,
     /// Term, vote and commit index for the crate to begin with.
     initial: (HardState, LogIndex),
 }
@@ -76,6 +79,8 @@ impl Log {
             by_identity: digest_map(),
             base,
             memberships: VecDeque::new(),
+            base_version: 0,
+            versions: VecDeque::new(),
             initial: (HardState::default(), compacted.0),
         }
     }
@@ -83,6 +88,27 @@ impl Log {
     /// What the crate is to begin with, when it is made anew: term and vote, and up to where all is known committed.
     pub fn resume_from(&mut self, hard_state: HardState, commit: LogIndex) {
         self.initial = (hard_state, commit.max(self.compacted.0));
+    }
+
+    /// The same, with this version of the service in force where it begins.
+    pub fn with_version(self, base_version: u32) -> Self {
+        Self { base_version, ..self }
+    }
+
+    /// The version of the service that is in force, by the latest entry that says so; 0 before the first.
+    pub fn version(&self) -> u32 {
+        self.versions.back().map_or(self.base_version, |(_, version)| *version)
+    }
+
+    /// The version in force at `index`; of what is no longer kept, the last.
+    pub fn version_at(&self, index: LogIndex) -> u32 {
+        let at = self.versions.iter().rev().find(|(changed, _)| *changed <= index);
+        at.map_or(self.base_version, |(_, version)| *version)
+    }
+
+    /// The entry since which that version is in force; that before the first kept, if none of them says so.
+    pub fn version_since(&self) -> LogIndex {
+        self.versions.back().map_or(self.compacted.0, |(index, _)| *index)
     }
 
     /// Who belongs to the group, by the latest entry that says so, committed or not.
@@ -152,6 +178,9 @@ impl Log {
             let membership = Membership::parse(&record.body).expect("whoever takes an entry has read its membership");
             self.memberships.push_back((index, membership));
         }
+        if record.entry.kind == EntryKind::Version {
+            self.versions.push_back((index, crate::node::parse_version(&record.body).unwrap_or(0)));
+        }
         self.bytes += ENTRY_LEN + record.body.len();
         self.records.push_back(record);
     }
@@ -165,6 +194,9 @@ impl Log {
             let Some(record) = self.records.pop_back() else { break };
             if self.memberships.back().is_some_and(|(changed, _)| *changed == index) {
                 self.memberships.pop_back();
+            }
+            if self.versions.back().is_some_and(|(changed, _)| *changed == index) {
+                self.versions.pop_back();
             }
             self.forget(index, &record);
             removed.push(record);
@@ -185,6 +217,11 @@ impl Log {
                 && let Some((_, membership)) = self.memberships.pop_front()
             {
                 self.base = membership;
+            }
+            if self.versions.front().is_some_and(|(changed, _)| *changed == index)
+                && let Some((_, version)) = self.versions.pop_front()
+            {
+                self.base_version = version;
             }
             self.forget(index, &record);
             forgotten += 1;
@@ -214,7 +251,7 @@ pub(crate) fn raft_data(entry: &Entry, raw: &Bytes, body: &Bytes) -> Bytes {
     match entry.kind {
         EntryKind::TermStart => Bytes::new(),
         EntryKind::Request | EntryKind::SessionOpen => raw.clone(),
-        EntryKind::Membership => [&**raw, &**body].concat().into(),
+        EntryKind::Membership | EntryKind::Version => [&**raw, &**body].concat().into(),
     }
 }
 

@@ -15,6 +15,14 @@ use r2p2::Instant;
 /// A panic in `query` becomes an error reply. A panic in `apply` would happen on every replica in turn, so the node
 /// stops and names the entry and the request (protocol.md §7.9).
 pub trait Service: Send + 'static {
+    /// The version of its behaviour: raise it whenever the same request in the same state would do something else.
+    ///
+    /// While nodes are upgraded one by one, those with the new program behave as [`Context::version`] says. Once all members
+    /// have it, the group changes over, at one entry of the log for all of them, for good (docs/architecture.md, Upgrades). A
+    /// program may drop the behaviour of a version when no group that it will run in executes by it any more. A new group
+    /// begins with the version of its first leader.
+    const VERSION: u32 = 1;
+
     /// Says whether a request changes state. Decided here, from the body, and nowhere else: the client's own hint is
     /// never trusted (protocol.md §6.3). No `self`: the answer must not depend on state, because it is given before the
     /// request has a place in the order. Must be cheap.
@@ -97,6 +105,8 @@ pub struct Context {
     /// Log time: the leader's monotonic time when it ordered the request. Never goes backwards along the log, has no
     /// relation to the wall clock, and advances only with entries (protocol.md §3.3).
     pub time: Instant,
+    /// Which version of the service's behaviour is in force: at most [`Service::VERSION`].
+    pub version: u32,
     /// A seed for randomness, the same on every replica, different for every entry.
     pub seed: u64,
 }

@@ -92,7 +92,7 @@ fn a_node_may_crash_at_any_step() {
             call(&mut world, 0, Request::Add(1, 1));
             call(&mut world, 1, Request::Add(1, 1));
             world.crash_after(victim, step);
-            for _ in 0..10 {
+            for _ in 0..14 {
                 world.submit(0, Kind::Write, Request::Add(1, 1).encode());
                 world.submit(1, Kind::Write, Request::Add(1, 1).encode());
                 world.run_for(Duration::from_micros(150));
@@ -101,9 +101,9 @@ fn a_node_may_crash_at_any_step() {
             assert!(world.node(victim).is_none(), "step {step} was reached");
             restart_all(&mut world, 3);
             let mut replies: Vec<u64> =
-                (0..2).flat_map(|client| drain(&mut world, client, 10)).map(|c| value(&c)).collect();
+                (0..2).flat_map(|client| drain(&mut world, client, 14)).map(|c| value(&c)).collect();
             replies.sort_unstable();
-            assert_eq!(replies, (3..=22).collect::<Vec<u64>>(), "step {step}, leader {leads}");
+            assert_eq!(replies, (3..=30).collect::<Vec<u64>>(), "step {step}, leader {leads}");
             converge(&mut world);
         }
     }

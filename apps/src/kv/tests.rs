@@ -263,7 +263,7 @@ fn any_op() -> impl Strategy<Value = (Op, Request)> {
 }
 
 fn context() -> Context {
-    Context { index: 1, time: Instant::ZERO, seed: 0 }
+    Context { index: 1, time: Instant::ZERO, version: 1, seed: 0 }
 }
 
 fn ask(kv: &mut Kv, request: Request) -> Response {

@@ -8,6 +8,8 @@ pub enum Effect {
     TermStart,
     /// Says who belongs to the group; of no concern to the service.
     Membership,
+    /// Says which version of the service's behaviour is in force.
+    Version,
     /// A session was opened.
     SessionOpened,
     /// A write was executed.
@@ -74,7 +76,7 @@ pub struct ApplierCounters {
 impl ApplierCounters {
     pub(super) fn count(&mut self, effect: Effect) {
         let counter = match effect {
-            Effect::TermStart | Effect::Membership => return,
+            Effect::TermStart | Effect::Membership | Effect::Version => return,
             Effect::SessionOpened => &mut self.sessions_opened,
             Effect::Wrote => &mut self.writes_applied,
             Effect::Queried => &mut self.queries,

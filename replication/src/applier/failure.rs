@@ -59,6 +59,14 @@ pub enum RestoreError {
         /// The highest index applied here.
         applied: LogIndex,
     },
+    /// It is of a group that executes by a version of the service that this program does not have.
+    #[error("the snapshot is of a group that executes by version {needed} of the service, this program has {has}")]
+    TooOld {
+        /// The version in force.
+        needed: u32,
+        /// The version here.
+        has: u32,
+    },
     /// The service refused its part.
     #[error("the service cannot restore its part of the snapshot: {0}")]
     Service(String),

@@ -2,7 +2,7 @@
 //!
 //! | part | layout, network byte order |
 //! |---|---|
-//! | head | version u16; applied index u64; whether there is a state hash u8; the hash u64 |
+//! | head | version u16; applied index u64; version of the service's behaviour u32; whether there is a state hash u8; the hash u64 |
 //! | sessions | length u64, then as many bytes: see [`SessionTable::snapshot`] |
 //! | service | blocks: length u32, then as many bytes; the last one is empty |
 //!
@@ -27,6 +27,7 @@ const BLOCK_MAX: usize = 64 << 10;
 /// ([`Service::view`]). Goes to another thread, to be written there while the applier goes on.
 pub struct Frozen {
     applied: LogIndex,
+    version: u32,
     hash: Option<u64>,
     sessions: SessionTable,
     service: Box<dyn SnapshotView>,
@@ -45,6 +46,7 @@ impl SnapshotView for Frozen {
     fn write(self: Box<Self>, to: &mut dyn Write) -> io::Result<()> {
         to.write_all(&VERSION.to_be_bytes())?;
         to.write_all(&self.applied.to_be_bytes())?;
+        to.write_all(&self.version.to_be_bytes())?;
         to.write_all(&[u8::from(self.hash.is_some())])?;
         to.write_all(&self.hash.unwrap_or(0).to_be_bytes())?;
         let sessions = self.sessions.snapshot();
@@ -74,6 +76,7 @@ impl<S: Service> Applier<S> {
         assert!(!self.broken, "there is no state to snapshot after an error");
         Frozen {
             applied: self.applied,
+            version: self.version,
             hash: self.state_hash(),
             sessions: self.sessions.clone(),
             service: self.service.view(),
@@ -105,6 +108,7 @@ impl<S: Service> Applier<S> {
             return Err(Bad::Version { found: version, expected: VERSION }.into());
         }
         let applied = u64::from_be_bytes(array(from)?);
+        let service_version = u32::from_be_bytes(array(from)?);
         let [has_hash] = array(from)?;
         let expected = u64::from_be_bytes(array(from)?);
         if has_hash > 1 {
@@ -112,6 +116,9 @@ impl<S: Service> Applier<S> {
         }
         if applied < self.applied {
             return Err(RestoreError::Stale { found: applied, applied: self.applied });
+        }
+        if service_version > S::VERSION {
+            return Err(RestoreError::TooOld { needed: service_version, has: S::VERSION });
         }
         let sessions_len = u64::from_be_bytes(array(from)?);
         let mut sessions = Vec::new();
@@ -138,6 +145,7 @@ impl<S: Service> Applier<S> {
         }
         self.sessions = sessions;
         self.applied = applied;
+        self.version = service_version;
         match self.state_hash() {
             Some(found) if has_hash == 1 && found != expected => Err(RestoreError::StateHash { found, expected }),
             _ => {

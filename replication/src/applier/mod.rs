@@ -42,6 +42,8 @@ pub struct Applier<S> {
     service: S,
     sessions: SessionTable,
     applied: LogIndex,
+    /// Of the service's behaviour, 0 before the log has said which. Replicated state.
+    version: u32,
     me: NodeId,
     group_seed: u64,
     reply_max: usize,
@@ -68,6 +70,7 @@ impl<S: Service> Applier<S> {
             service,
             sessions: SessionTable::new(config.sessions),
             applied: 0,
+            version: 0,
             me: config.me,
             group_seed: config.group_seed,
             reply_max: config.reply_max,
@@ -97,7 +100,12 @@ impl<S: Service> Applier<S> {
             work @ (Work::Snapshot(_) | Work::Install(_)) => panic!("an applier has no archive for {work:?}"),
             #[cfg(feature = "mutations")]
             Work::Query { request, body } => {
-                let context = Context { index: self.applied, time: self.sessions.time(), seed: 0 };
+                let context = Context {
+                    index: self.applied,
+                    time: self.sessions.time(),
+                    version: self.version_in_force(),
+                    seed: 0,
+                };
                 self.reply.clear();
                 self.service.query(&context, &body, &mut self.reply);
                 let answer = Answer { index: Some(self.applied), status: None, body: self.reply.as_bytes() };
@@ -121,12 +129,17 @@ impl<S: Service> Applier<S> {
     /// A hash of service, session table and applied index, equal on replicas at equal indices; `None` if the service
     /// does not know its own.
     pub fn state_hash(&self) -> Option<u64> {
-        Some(mix(&[self.service.state_hash()?, self.sessions.hash(), self.applied]))
+        Some(mix(&[self.service.state_hash()?, self.sessions.hash(), self.applied, self.version.into()]))
     }
 
     /// What happened so far. Not replicated: counts what this node did since it was started.
     pub fn counters(&self) -> &ApplierCounters {
         &self.counters
+    }
+
+    /// Without a log there is nothing to agree on.
+    fn version_in_force(&self) -> u32 {
+        if self.version == 0 { S::VERSION } else { self.version }
     }
 
     /// The service.
@@ -165,10 +178,13 @@ impl<S: Service> Applier<S> {
         let effect = match (entry.kind, entry.request.session) {
             (EntryKind::TermStart, _) => Effect::TermStart,
             (EntryKind::Membership, _) => {
-                if let Some(membership) = Membership::parse(body) {
-                    self.set_membership_epoch(membership.epoch);
-                }
+                self.set_membership_epoch(Membership::parse(body).map_or(0, |membership| membership.epoch));
                 Effect::Membership
+            }
+            (EntryKind::Version, _) => {
+                self.version = crate::node::parse_version(body).unwrap_or(self.version);
+                assert!(self.version <= S::VERSION, "the node core stops before");
+                Effect::Version
             }
             (EntryKind::SessionOpen, nonce) => self.open(index, entry, nonce, send),
             (EntryKind::Request, None) => self.execute(index, time, entry, body, send)?,
@@ -216,7 +232,7 @@ impl<S: Service> Applier<S> {
         if entry.read_only && !answers {
             return Ok(Effect::ReadElsewhere);
         }
-        let context = Context { index, time, seed: mix(&[self.group_seed, index]) };
+        let context = Context { index, time, version: self.version_in_force(), seed: mix(&[self.group_seed, index]) };
         let (service, reply) = (&mut self.service, &mut self.reply);
         reply.clear();
         let mut effect = if entry.read_only { Effect::Queried } else { Effect::Wrote };

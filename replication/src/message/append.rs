@@ -4,9 +4,8 @@ use bytes::Bytes;
 
 use super::MessageError;
 use super::codec::{Reader, Writer};
-use crate::entry::{ENTRY_LEN, Entry, EntryKind};
+use crate::entry::{ENTRY_LEN, Entry};
 use crate::id::{LogIndex, Term};
-use crate::membership::Membership;
 
 /// Entries to append after `prev` (protocol.md §5.4). All entries are of one term; a log that changes term within the
 /// range goes out as several Appends.
@@ -39,7 +38,8 @@ pub struct AppendEntry {
     pub entry: Entry,
     /// Its bytes, shared with the message it came in.
     pub raw: Bytes,
-    /// The request's body, in mode `raft` only; elsewhere it has come by multicast. That of a membership in every mode.
+    /// The request's body, in mode `raft` only; elsewhere it has come by multicast. What a membership or a
+    /// version says, in every mode.
     pub body: Option<Bytes>,
 }
 
@@ -92,8 +92,8 @@ impl Append {
             let raw = from.bytes(ENTRY_LEN)?;
             let entry = Entry::parse(&raw).ok_or(MessageError::BadValue("entry"))?;
             let body = if from.bool()? { Some(from.bytes(entry.request.body_len as usize)?) } else { None };
-            if entry.kind == EntryKind::Membership && body.as_deref().and_then(Membership::parse).is_none() {
-                return Err(MessageError::BadValue("membership"));
+            if entry.brings_body() && !body.as_ref().is_some_and(|body| entry.fits_body(body)) {
+                return Err(MessageError::BadValue("entry's own body"));
             }
             entries.push(AppendEntry { entry, raw, body });
         }

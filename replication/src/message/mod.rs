@@ -82,6 +82,8 @@ pub struct AppendAck {
     pub commit: LogIndex,
     /// Repeats the Append's arm id; 0 for none.
     pub arm: u64,
+    /// The version of the node's service.
+    pub version: u32,
     /// Answers a Heartbeat, so a probe that was lost may be repeated.
     pub heartbeat: bool,
     /// The Append did not fit the log.
@@ -339,6 +341,7 @@ fn emit_ack(ack: &AppendAck, to: &mut Writer) {
     for number in [ack.matched, ack.applied, ack.commit, ack.arm] {
         to.u64(number);
     }
+    to.u32(ack.version);
     if let Some(reject) = ack.reject {
         for number in [reject.index, reject.hint, reject.hint_term] {
             to.u64(number);
@@ -354,6 +357,7 @@ fn parse_ack(from: &mut Reader<'_>) -> Result<AppendAck, MessageError> {
         applied: from.number()?,
         commit: from.number()?,
         arm: from.u64()?,
+        version: from.u32()?,
         heartbeat,
         reject: None,
     };

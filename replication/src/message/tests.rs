@@ -155,7 +155,7 @@ fn any_message() -> impl Strategy<Value = Message> {
     let reject = (number(), number(), number()).prop_map(|(index, hint, hint_term)| Reject { index, hint, hint_term });
     let ack = (number(), number(), number(), any::<u64>(), any::<bool>(), prop::option::of(reject)).prop_map(
         |(matched, applied, commit, arm, heartbeat, reject)| {
-            Message::AppendAck(AppendAck { matched, applied, commit, arm, heartbeat, reject })
+            Message::AppendAck(AppendAck { matched, applied, commit, arm, version: 7, heartbeat, reject })
         },
     );
     let vote = (any::<bool>(), any::<bool>(), number(), number(), number(), number()).prop_map(

@@ -130,6 +130,8 @@ counters! {
     peer_messages_nowhere,
     /// Memberships proposed by this leader.
     memberships_proposed,
+    /// Versions of the service proposed by this leader.
+    versions_proposed,
     /// Internal messages from a second process under a known identity.
     peer_messages_other_life,
     /// Internal messages that make no sense in this state.

@@ -196,6 +196,7 @@ impl Node {
             applied: self.applied,
             commit: self.consensus.commit(),
             arm: 0,
+            version: self.config.service_version,
             heartbeat: self.following.heartbeat_ack_due,
             reject,
         }
@@ -250,6 +251,7 @@ impl Node {
             self.hold(now, term, append);
             return false;
         }
+        let append = self.behind_commit(append);
         let inline: Vec<Digest> = append.entries.0.iter().filter_map(|item| self.take_inline_body(now, item)).collect();
         let entries = &append.entries.0;
         let commit = self.consensus.commit();
@@ -292,6 +294,18 @@ impl Node {
         self.commit_early();
         self.take_notice(0);
         true
+    }
+
+    /// What an Append brings beyond the commit index. The crate would take nothing of one that begins before it, and the
+    /// leader would have to find that out by a timeout.
+    fn behind_commit(&self, append: Append) -> Append {
+        let (commit, log) = (self.consensus.commit(), self.consensus.log());
+        let known = append.prev < commit && commit < append.last();
+        // Of the same term, it is the same entry, and so is everything before it.
+        if known && log.term_at(commit) == Some(append.entries_term) {
+            return rest_of(&append, (commit - append.prev) as usize);
+        }
+        append
     }
 
     /// With three voters: commits what both this node and its leader have persisted (§5.6).

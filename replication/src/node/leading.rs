@@ -13,7 +13,7 @@ use r2p2::{Digest, Instant, RttEstimator};
 use super::Node;
 use super::handover::Handover;
 use crate::config::{Limits, Mode, NodeConfig, Timing};
-use crate::entry::{ENTRY_LEN, EntryKind, RequestHead};
+use crate::entry::{ENTRY_LEN, RequestHead};
 use crate::id::{LogIndex, MemberId, NodeId, Term};
 use crate::membership::Membership;
 use crate::message::{
@@ -68,6 +68,8 @@ struct Peer {
     needs_snapshot: bool,
     /// Its last acknowledgement was of less than it had acknowledged before.
     acknowledged_less: bool,
+    /// The version of its service, once it has said so.
+    version: Option<u32>,
 }
 
 impl Leading {
@@ -91,6 +93,12 @@ impl Leading {
             }
         }
         self.repliers.set_nodes(voters);
+    }
+
+    /// The version that the services of all followers have, if all have said so.
+    pub(super) fn version_of_all(&self) -> Option<u32> {
+        let said = self.peers.iter().map(|peer| peer.version.ok_or(()));
+        said.collect::<Result<Vec<u32>, ()>>().ok().map(|all| all.into_iter().min().unwrap_or(u32::MAX))
     }
 
     /// Whether a follower has almost all of the log.
@@ -163,6 +171,7 @@ impl Peer {
             timed: None,
             needs_snapshot: false,
             acknowledged_less: false,
+            version: None,
         }
     }
 
@@ -276,6 +285,10 @@ impl Node {
     /// repliers. `None` if nothing can be ordered now.
     fn next_batch(&mut self, now: Instant) -> Option<Vec<(RequestHead, Bytes)>> {
         self.drop_unorderable(now);
+        // What a request does is not known before the version of the service is.
+        if self.consensus.log().version() == 0 {
+            return None;
+        }
         // In a group of one no vote is waited for, and a node leads before its term is safe. If it crashed it would lead
         // the same term again, with other entries in the same places.
         if !self.persistence.is_term_safe() {
@@ -430,6 +443,7 @@ impl Node {
         peer.heard = Some(now);
         // It may go back: a node that was restarted executes its log again, and is no good replier meanwhile.
         peer.applied = ack.applied;
+        peer.version = Some(ack.version);
         // Once a peer's log is known to match up to somewhere, a rejection is only a gap behind that, and our own
         // repair starts from there; Raft would fall back to probing, one datagram per round trip.
         let known = self.consensus.peer(from).is_some_and(|(_, replicating)| replicating);
@@ -621,7 +635,7 @@ impl Node {
         let mut len = 0;
         for index in from.max(log.first())..=to {
             let Some(record) = log.get(index) else { break };
-            let travels = inline && record.entry.needs_body() || record.entry.kind == EntryKind::Membership;
+            let travels = inline && record.entry.needs_body() || record.entry.brings_body();
             let body = travels.then(|| record.body.clone());
             let item_len = ENTRY_LEN + 1 + body.as_ref().map_or(0, Bytes::len);
             let fits =

@@ -33,6 +33,7 @@ mod persistence;
 mod queues;
 mod requests;
 mod status;
+mod versions;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
@@ -50,6 +51,7 @@ pub use members::CommandError;
 use persistence::Persistence;
 pub use queues::Queue;
 pub use status::{CounterValue, PeerStatus, StatusReport};
+pub(crate) use versions::parse as parse_version;
 
 use crate::applier::{Committed, Work};
 use crate::config::{Mode, NodeConfig};
@@ -158,6 +160,17 @@ pub enum StopReason {
         by: NodeId,
         /// The identity.
         me: MemberId,
+    },
+    /// The group executes by a version of the service that this program does not have.
+    #[error(
+        "the group executes by version {needed} of the service, this program has {has}; start this node with the program of \
+         the others (a group that has been upgraded does not go back)"
+    )]
+    ServiceTooOld {
+        /// The version here.
+        has: u32,
+        /// The version in force.
+        needed: u32,
     },
     /// What was promised may not be kept.
     #[error(transparent)]
@@ -407,6 +420,7 @@ impl Node {
         }
         if self.leading.is_some() {
             self.following.forget_reports();
+            self.advance_version(now);
             self.advance_membership(now);
             self.order(now);
             self.replicate(now);
@@ -482,7 +496,7 @@ impl Node {
         let entry = Entry::parse(&raw).expect("only parsed entries are stepped or proposed");
         let identity = entry.request.identity;
         self.log_time = self.log_time.max(entry.time);
-        if entry.kind == EntryKind::Membership {
+        if entry.brings_body() {
             return LogRecord { term, entry, raw, body, at: now };
         }
         if entry.request.session.is_none() {
@@ -613,6 +627,10 @@ impl Node {
         let applicable = self.consensus.applicable().min(self.applied + ahead_max);
         while self.dispatched < applicable {
             let index = self.dispatched + 1;
+            let record = self.consensus.log().get(index).expect("entries are kept until they are applied");
+            if record.entry.kind == EntryKind::Version && !self.can_execute(self.consensus.log().version_at(index)) {
+                return;
+            }
             let record = self.consensus.log().get(index).expect("entries are kept until they are applied");
             let replayed = index <= self.restored;
             let committed = Committed { index, entry: record.entry, body: record.body.clone(), replayed };

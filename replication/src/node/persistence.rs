@@ -13,10 +13,9 @@ use r2p2::Instant;
 
 use super::{Node, Output};
 use crate::config::NodeConfig;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::Entry;
 use crate::id::{LogIndex, MemberId, NodeId, Term};
 use crate::log::{Log, LogRecord};
-use crate::membership::Membership;
 use crate::message::Message;
 use crate::plain::PlainMemory;
 use crate::storage::{HardState, Persist, StorageError, Stored, StoredRecord};
@@ -217,13 +216,13 @@ pub(super) fn restore(
         if term < before || term > stored.hard_state.term {
             return Err(damaged(&format!("is of term {term}, after one of {before}, in {}", stored.hard_state.term)));
         }
-        let has_body = entry.needs_body() || entry.kind == EntryKind::Membership;
+        let has_body = entry.needs_body() || entry.brings_body();
         let body_len = if has_body { entry.request.body_len as usize } else { 0 };
         if body.len() != body_len {
             return Err(damaged(&format!("comes with {} bytes instead of {body_len}", body.len())));
         }
-        if entry.kind == EntryKind::Membership && Membership::parse(body).is_none() {
-            return Err(damaged("does not say who belongs to the group"));
+        if !entry.fits_body(body) {
+            return Err(damaged("says nothing"));
         }
         before = term;
         if entry.is_request() && entry.request.session.is_none() {

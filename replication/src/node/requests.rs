@@ -181,9 +181,8 @@ impl Node {
                 false
             }
             // A plain request is answered once, by its replier.
-            (EntryKind::Request | EntryKind::SessionOpen, None) | (EntryKind::TermStart | EntryKind::Membership, _) => {
-                false
-            }
+            (EntryKind::Request | EntryKind::SessionOpen, None)
+            | (EntryKind::TermStart | EntryKind::Membership | EntryKind::Version, _) => false,
         }
     }
 

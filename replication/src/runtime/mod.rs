@@ -54,6 +54,7 @@ pub use life::LifeError;
 
 use crate::applier::{Applier, ApplyPanic};
 use crate::cluster::{ClusterConfig, ConfigError, Durability, Threads};
+use crate::config::NodeConfig;
 use crate::entropy;
 use crate::id::{GroupId, NodeId};
 use crate::node::{Node, StopReason};
@@ -99,7 +100,7 @@ pub fn start<S: Service>(
             (storage.life(), stored, Some(storage))
         }
     };
-    let node_config = config.node_config(node, life)?;
+    let node_config = NodeConfig { service_version: S::VERSION, ..config.node_config(node, life)? };
 
     let applier = Applier::new(service, config.applier_config(node));
     let waker = wires.waker();

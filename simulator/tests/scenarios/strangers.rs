@@ -38,6 +38,7 @@ pub(crate) fn two_nodes_with_the_same_id() {
 pub(crate) fn spoofed_acknowledgements_are_counted_and_harmless() {
     let mut s = Scenario::cluster(3).registers();
     let [leader, other, _] = s.cast();
+    s.run_for(Duration::from_millis(10));
     let commit = s.commit(leader);
     let inflated = AppendAck { matched: 1 << 40, applied: 1 << 40, ..AppendAck::default() };
     acknowledge(&mut s, leader, "10.9.9.9:777".parse().unwrap(), other, 1, inflated);
