@@ -290,6 +290,15 @@ impl Up {
         run_with_input(all, input)
     }
 
+    /// `hovercraft cluster`.
+    pub fn cluster(&self, args: &[&str]) -> Finished {
+        let config = self.config_path();
+        let mut all: Vec<&OsStr> = vec!["cluster".as_ref()];
+        all.extend(args.iter().map(OsStr::new));
+        all.extend(["--config".as_ref(), config.as_os_str()]);
+        run(all)
+    }
+
     /// `hovercraft status --json`.
     pub fn status(&self) -> Value {
         let config = self.config_path();

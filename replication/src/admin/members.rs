@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::id::{MemberId, NodeId};
+use crate::id::{MemberId, NodeId, Term};
 use crate::membership::{Member, Membership};
 
 /// Who makes up a group, as far as the node that answers knows: the latest membership that it knows to be committed.
@@ -15,13 +15,15 @@ pub struct MembersReport {
     pub membership: Membership,
     /// Who leads, if that is known.
     pub leader: Option<NodeId>,
+    /// The term in which it does: the later, the truer.
+    pub term: Term,
 }
 
 impl MembersReport {
     /// As it is sent. Protobuf: rare, structured, and read by programs of other versions.
     pub fn encode(&self) -> Bytes {
         let leader = self.leader.map_or(0, |leader| leader.0.into());
-        ReportMessage { membership: self.membership.emit(), leader }.encode_to_vec().into()
+        ReportMessage { membership: self.membership.emit(), leader, term: self.term }.encode_to_vec().into()
     }
 
     /// Reads what came from outside. Any bytes are safe; `None` if it is no report, or names an address at which nobody
@@ -35,7 +37,7 @@ impl MembersReport {
             return None;
         }
         let leader = u16::try_from(message.leader).ok().map(NodeId).filter(|node| membership.of_node(*node).is_some());
-        Some(Self { membership, leader })
+        Some(Self { membership, leader, term: message.term })
     }
 
     /// The leader, if it is known and a member.
@@ -57,6 +59,8 @@ struct ReportMessage {
     membership: Vec<u8>,
     #[prost(uint32, tag = "2")]
     leader: u32,
+    #[prost(uint64, tag = "3")]
+    term: Term,
 }
 
 #[cfg(test)]
@@ -80,7 +84,7 @@ mod tests {
             change(node, &mut addresses);
             (MemberId::new(NodeId(node.into()), Incarnation(1)), addresses)
         };
-        MembersReport { membership: Membership::of_voters([1, 2, 3].map(voter)), leader: Some(NodeId(2)) }
+        MembersReport { membership: Membership::of_voters([1, 2, 3].map(voter)), leader: Some(NodeId(2)), term: 4 }
     }
 
     #[test]

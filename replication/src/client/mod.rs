@@ -24,6 +24,7 @@
 mod blocking;
 mod directory;
 mod endpoint;
+mod operator;
 mod pipelined;
 mod search;
 mod status;
@@ -40,6 +41,7 @@ use r2p2::udp::SetupError;
 
 pub use blocking::Client;
 pub use endpoint::{Contacts, Endpoint, EndpointOutput, Recipient};
+pub use operator::{Accepted, Operator, OperatorError};
 pub use pipelined::PipelinedClient;
 pub use r2p2::client::{ClientCounters, Completion, Kind, NotExecuted, Outcome, SubmitError, Ticket};
 pub use search::SearchCounters;

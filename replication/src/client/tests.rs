@@ -294,7 +294,7 @@ impl World {
             (MemberId::new(NodeId(*node), Incarnation(1)), addresses)
         };
         let membership = Membership { epoch, ..Membership::of_voters(nodes.iter().map(voter)) };
-        let report = MembersReport { membership, leader: None }.encode();
+        let report = MembersReport { membership, leader: None, term: 1 }.encode();
         let question = self.take_question();
         let extensions = Extensions { admin: true, epoch: Some(epoch), ..Extensions::default() };
         self.respond(from, &question, extensions, &report);

@@ -31,7 +31,7 @@ impl Node {
     /// Who makes up the group, by the latest membership that this node knows to be committed.
     pub fn members_report(&self) -> MembersReport {
         let leader = self.consensus.leader().map(|leader| leader.node());
-        MembersReport { membership: self.committed_membership().clone(), leader }
+        MembersReport { membership: self.committed_membership().clone(), leader, term: self.consensus.term() }
     }
 
     /// Does what an operator wants, or begins to, or says why not. What is so already is accepted: commands are repeated.

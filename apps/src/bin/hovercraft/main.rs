@@ -1,5 +1,6 @@
 //! The `hovercraft` program: clusters, a client, a demonstration. One file per command.
 
+mod cluster;
 mod demo;
 mod kv;
 mod local;
@@ -43,6 +44,7 @@ enum Command {
     Node(node::Args),
     Kv(kv::Args),
     Status(status::Args),
+    Cluster(cluster::Args),
     Sim(sim::Args),
 }
 
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Node(args) => node::run(&args),
         Command::Kv(args) => kv::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
         Command::Sim(args) => sim::run(&args),
     };
     result.unwrap_or_else(|failure: Failure| failure.report())

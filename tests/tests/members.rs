@@ -1,0 +1,116 @@
+//! Who makes up a cluster, from the command line.
+
+use std::ffi::OsStr;
+
+use hovercraft::cluster::{ClusterConfig, LocalPorts};
+use serde_json::Value;
+use system_tests::{Finished, Up, fresh_directory, run, until};
+
+fn json(finished: &Finished) -> Value {
+    serde_json::from_str(finished.good()).expect("one JSON object")
+}
+
+fn nodes(members: &Value) -> Vec<u64> {
+    let members = members["members"].as_array().expect("members");
+    members.iter().map(|member| member["node"].as_u64().expect("a number")).collect()
+}
+
+#[test]
+fn members_and_their_status() {
+    let up = Up::start(&["--fan-out", "unicast"]);
+    let leader = u64::from(up.leader());
+    let members = json(&up.cluster(&["members", "--json"]));
+    assert_eq!((members["epoch"].as_u64(), members["leader"].as_u64()), (Some(1), Some(leader)));
+    assert_eq!(nodes(&members), [1, 2, 3]);
+    let config = up.config();
+    for (member, entry) in members["members"].as_array().expect("members").iter().zip(&config.nodes) {
+        assert_eq!(member["requests"], entry.requests.to_string());
+        assert_eq!(member["peers"], entry.peers.to_string());
+        assert_eq!(member["role"], "voter");
+    }
+    let text = up.cluster(&["members"]);
+    assert!(text.good().starts_with(&format!("epoch 1, n{leader} leads\n")), "{text:?}");
+
+    let victim = up.ids().into_iter().find(|id| u64::from(*id) != leader).expect("a follower");
+    up.kill(victim);
+    let status = json(&up.cluster(&["status", "--json"]));
+    for member in status["members"].as_array().expect("members") {
+        let is_dead = member["node"] == victim;
+        assert_eq!(member["reachable"], !is_dead, "{member}");
+        assert_eq!(member["state"] == "leader", member["node"] == leader, "{member}");
+    }
+    let text = up.cluster(&["status"]);
+    assert!(text.good().contains("unreachable"), "{text:?}");
+}
+
+#[test]
+fn leadership_goes_where_it_is_sent() {
+    let up = Up::start(&["--fan-out", "unicast"]);
+    for to in [2, 3, 1] {
+        let led = json(&up.cluster(&["transfer", &to.to_string(), "--json"]));
+        assert_eq!(led["leader"], to);
+        up.kv(&["incr", "visits"]).good();
+    }
+    let elsewhere = json(&up.cluster(&["transfer", "--json"]));
+    assert_ne!(elsewhere["leader"], 1);
+    assert_eq!(up.kv(&["get", "visits"]).good(), "3");
+    let refused = up.cluster(&["transfer", "n9"]);
+    assert!(refused.bad(1).contains("no node n9"), "{refused:?}");
+    up.cluster(&["transfer", "n0"]).bad(2);
+}
+
+#[test]
+fn nodes_leave_until_one_is_left() {
+    let up = Up::start(&["--fan-out", "unicast"]);
+    up.kv(&["set", "a", "1"]).good();
+    // Whoever leads can go too.
+    let first = up.leader().to_string();
+    assert_eq!(nodes(&json(&up.cluster(&["remove", &first, "--json"]))).len(), 2);
+    assert_eq!(up.kv(&["get", "a"]).good(), "1");
+    let left = json(&up.cluster(&["remove", &first, "--json"]));
+    assert_eq!(left["removed"][0]["node"].to_string(), first, "asking twice is asking once");
+
+    let left = nodes(&left);
+    assert_eq!(nodes(&json(&up.cluster(&["remove", &left[0].to_string(), "--json"]))), [left[1]]);
+    assert_eq!(up.kv(&["incr", "n"]).good(), "1");
+    let refused = up.cluster(&["remove", &left[1].to_string()]);
+    assert!(refused.bad(1).contains("last voter"), "{refused:?}");
+    assert_eq!(up.kv(&["get", "a"]).good(), "1");
+}
+
+#[test]
+fn whoever_keeps_a_majority_alive_cannot_leave() {
+    let up = Up::start(&["--fan-out", "unicast"]);
+    let leader = up.leader();
+    let others: Vec<u16> = up.ids().into_iter().filter(|id| *id != leader).collect();
+    up.kill(others[0]);
+    // Until the leader has noticed, it takes the dead one for living.
+    until("the leader misses it", || {
+        let status = up.status();
+        let nodes = status["nodes"].as_array().expect("nodes");
+        let peers = nodes.iter().find(|node| node["node"] == leader).map(|node| &node["peers"]);
+        let peers = peers.and_then(Value::as_array).expect("the leader lives");
+        let dead = peers.iter().find(|peer| peer["node"] == others[0]).expect("a member");
+        dead["heard_us_ago"].as_u64().is_none_or(|us| us > 500_000)
+    });
+    let refused = up.cluster(&["remove", &others[1].to_string()]);
+    assert!(refused.bad(1).contains("no majority"), "{refused:?}");
+    // The dead one can.
+    assert_eq!(nodes(&json(&up.cluster(&["remove", &others[0].to_string(), "--json"]))).len(), 2);
+    assert_eq!(up.kv(&["incr", "n"]).good(), "1");
+}
+
+#[test]
+fn a_cluster_that_is_not_there() {
+    let directory = fresh_directory();
+    std::fs::create_dir(&directory).expect("a directory");
+    let path = directory.join("nobody.toml");
+    let ports = LocalPorts::free(3).expect("ports");
+    std::fs::write(&path, ClusterConfig::local(3, &ports).to_toml()).expect("a file");
+    for command in ["members", "status", "transfer"] {
+        let arguments = ["cluster", command, "--timeout", "0.5", "--config"].map(OsStr::new);
+        let gone = run(arguments.into_iter().chain([path.as_os_str()]));
+        assert!(gone.bad(1).contains("nobody answers"), "{gone:?}");
+    }
+    _ = std::fs::remove_dir_all(&directory);
+}
