@@ -122,6 +122,14 @@ impl Log {
         at.map_or(&self.base, |(_, membership)| membership)
     }
 
+    /// The membership at `index` and all later ones, with the entry that said so first, of what is kept.
+    pub fn memberships_from(&self, index: LogIndex) -> impl Iterator<Item = (LogIndex, &Membership)> {
+        let later = self.memberships.partition_point(|(changed, _)| *changed <= index);
+        let base = (later == 0).then_some((self.compacted.0, &self.base)).into_iter();
+        let kept = self.memberships.range(later.saturating_sub(1)..);
+        base.chain(kept.map(|(changed, membership)| (*changed, membership)))
+    }
+
     /// The entry since which those belong to the group who do now; that before the first kept, if none of them says so.
     pub fn membership_since(&self) -> LogIndex {
         self.memberships.back().map_or(self.compacted.0, |(index, _)| *index)

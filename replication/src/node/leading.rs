@@ -79,6 +79,11 @@ impl Leading {
         self.peers.iter().filter(fresh).map(|peer| peer.member)
     }
 
+    /// Who has acknowledged something in this term within `within`.
+    pub(super) fn acknowledging(&self, now: Instant, within: Duration) -> impl Iterator<Item = MemberId> {
+        self.peers.iter().filter(move |peer| peer.is_fresh(now, within)).map(|peer| peer.member)
+    }
+
     /// Whether a majority, `me` included, has been heard within `within`.
     fn heard_quorum(&self, me: MemberId, membership: &Membership, now: Instant, within: Duration) -> bool {
         membership.is_quorum(&self.heard(now, within).chain([me]).collect())
@@ -438,6 +443,9 @@ impl Node {
             return;
         }
         let Some(leading) = &mut self.leading else { return };
+        if leading.peer(from).is_none() {
+            return;
+        }
         leading.repliers.applied(from.node(), ack.applied);
         let Some(peer) = leading.peer(from) else { return };
         peer.heard = Some(now);

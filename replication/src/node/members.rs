@@ -1,9 +1,10 @@
 //! Who belongs to the group, as this node acts on it (protocol.md §7.6; what a step is: [`crate::membership`]).
 //!
-//! A node counts by the latest membership in its log, and listens to those in it. One that has been away may not find
-//! there whoever leads now: it then asks the stranger, who answers with the latest *committed* membership. That only adds
-//! to whom a node listens; it never counts by it. Only committed memberships are told to others, so an epoch that
-//! somebody was told never means anything else.
+//! A node counts by the latest membership in its log, and listens to those in it and in the latest committed one: what
+//! is not committed may be taken back, by whoever was to leave. One that has been away may not find there whoever leads
+//! now: it then asks the stranger, who answers with the latest *committed* membership. That only adds to whom a node
+//! listens; it never counts by it. Only committed memberships are told to others, so an epoch that somebody was told
+//! never means anything else.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
@@ -51,6 +52,11 @@ impl Node {
     /// Who belongs to the group by the latest committed entry that says so.
     pub fn committed_membership(&self) -> &Membership {
         self.consensus.log().membership_at(self.consensus.commit())
+    }
+
+    /// Whether this node remembers which process a member is, and would not listen to another (protocol.md §7.5).
+    pub fn has_heard(&self, member: MemberId) -> bool {
+        self.lives.contains_key(&member)
     }
 
     /// Lets a node into the group, as a learner that becomes a voter when it has caught up, if `promote`. Repeat it until it
@@ -121,24 +127,42 @@ impl Node {
 
     /// The log says otherwise who belongs to the group, or somebody else has: whom to listen to, and who is served.
     pub(super) fn members_changed(&mut self, now: Instant) {
+        let committed = self.committed_membership().epoch;
+        // What the log says is committed by now is as late as what others have said.
+        self.known = self.known.take().filter(|known| known.epoch >= committed);
+        self.committed_epoch = committed;
         let ours = self.consensus.membership();
         tracing::info!(node = %self.config.me.node(), epoch = ours.epoch, members = ?ours.members.keys(), "members");
         self.peers = ours.members.keys().copied().filter(|member| *member != self.config.me).collect();
-        let known = self.known.iter().chain([ours]).flat_map(|membership| &membership.members);
-        self.addresses = known.map(|(id, member)| (id.node(), member.addresses.peers)).collect();
-        if let Some(newer) = self.known.as_ref().filter(|known| known.epoch > ours.epoch) {
-            self.addresses.extend(newer.members.iter().map(|(id, member)| (id.node(), member.addresses.peers)));
-        }
-        self.outputs.push_back(Output::Members(ours.clone()));
+        let mut listened: Vec<&Membership> = self.listened().collect();
+        listened.sort_by_key(|membership| membership.epoch);
+        let members = listened.iter().flat_map(|membership| &membership.members);
+        let addresses = members.map(|(id, member)| (id.node(), member.addresses.peers)).collect();
         let voters: Vec<NodeId> = ours.incoming().map(MemberId::node).collect();
-        let lives = &mut self.lives;
-        lives.retain(|id, _| {
-            ours.get(*id).is_some() || self.known.as_ref().is_some_and(|known| known.get(*id).is_some())
-        });
+        let heard = self.lives.keys().copied();
+        let gone: Vec<MemberId> =
+            heard.filter(|id| listened.iter().all(|membership| membership.get(*id).is_none())).collect();
+        let output = Output::Members(ours.clone());
+        self.addresses = addresses;
+        self.outputs.push_back(output);
+        for id in gone {
+            self.lives.remove(&id);
+        }
         if let Some(leading) = &mut self.leading {
             leading.serve(&self.peers, &voters, &self.config.timing);
         }
         self.server.set_acknowledging(self.acknowledges_handshakes(now));
+    }
+
+    /// The memberships of which this node listens to everybody.
+    pub(super) fn listened(&self) -> impl Iterator<Item = &Membership> {
+        self.known.iter().chain([self.committed_membership(), self.consensus.membership()])
+    }
+
+    /// The latest membership that is known to be committed, by this node's log or because somebody has said so.
+    fn latest_committed(&self) -> &Membership {
+        let committed = self.committed_membership();
+        self.known.as_ref().filter(|known| known.epoch > committed.epoch).unwrap_or(committed)
     }
 
     /// A leader takes the next step of a change that is under way, or makes a voter of a learner that has caught up.
@@ -171,24 +195,26 @@ impl Node {
         }
     }
 
-    /// A datagram from an address of nobody's, in one piece. It may be a member that this node does not know yet, or one
-    /// that has been removed and does not know it.
+    /// A datagram from nobody that this node listens to, in one piece. It may be a member that this node does not know
+    /// yet, or one that has been removed and does not know it.
     pub(super) fn handle_stranger(&mut self, from: SocketAddrV4, envelope: &Envelope, message: &Message) {
         self.counters.peer_messages_stranger += 1;
         if let Message::Members(membership) = message {
-            self.learn(membership);
+            self.learn(envelope.from.node(), membership);
             return;
         }
         if self.strangers == 0 {
             return;
         }
         self.strangers -= 1;
-        let committed = self.committed_membership();
+        let committed = self.latest_committed();
         let answer = match message {
             Message::Refused(_) => return,
             Message::MembersQuery => Message::Members(committed.clone()),
             _ if committed.was_removed(envelope.from) => {
-                Message::Refused(Refused { reason: Refusal::Removed, life: envelope.life })
+                let replaced = committed.of_node(envelope.from.node()).is_some();
+                let reason = if replaced { Refusal::OtherIncarnation } else { Refusal::Removed };
+                Message::Refused(Refused { reason, life: envelope.life })
             }
             _ => Message::MembersQuery,
         };
@@ -196,10 +222,16 @@ impl Node {
     }
 
     /// Somebody says who belongs to the group. Listened to if that is later than what this node knows, and speaks of it.
-    pub(super) fn learn(&mut self, told: &Membership) {
-        let known = self.known.as_ref().map_or(0, |known| known.epoch).max(self.committed_membership().epoch);
+    pub(super) fn learn(&mut self, by: NodeId, told: &Membership) {
         let me = self.config.me;
-        if told.epoch <= known || told.get(me).is_none() {
+        if told.epoch <= self.latest_committed().epoch {
+            return;
+        }
+        if told.was_removed(me) {
+            self.stop(self.removed(by));
+            return;
+        }
+        if told.get(me).is_none() {
             return;
         }
         self.known = Some(told.clone());
@@ -208,7 +240,7 @@ impl Node {
 
     /// Only to be asked again: answers who belongs to the group.
     pub(super) fn tell_members(&mut self, to: NodeId) {
-        let committed = self.committed_membership().clone();
+        let committed = self.latest_committed().clone();
         self.send(to, 0, &Message::Members(committed));
     }
 
@@ -216,7 +248,7 @@ impl Node {
     fn propose_membership(&mut self, now: Instant, next: &Membership) -> Result<(), CommandError> {
         let within = self.config.timing.election_min();
         let Some(leading) = &self.leading else { return Err(CommandError::NotLeader { leader: None }) };
-        let heard: BTreeSet<MemberId> = leading.heard(now, within).chain([self.config.me]).collect();
+        let heard: BTreeSet<MemberId> = leading.acknowledging(now, within).chain([self.config.me]).collect();
         if !next.is_quorum(&heard) {
             let gone = self.membership().members.iter().find(|(id, member)| {
                 next.get(**id).is_none_or(|then| then.role == MemberRole::Leaving && then.role != member.role)

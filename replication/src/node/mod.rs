@@ -187,6 +187,8 @@ pub struct Node {
     addresses: BTreeMap<NodeId, SocketAddrV4>,
     /// A committed membership that this node was told of.
     known: Option<Membership>,
+    /// The epoch of the latest membership in the log that is known to be committed, as it was acted on last.
+    committed_epoch: u64,
     /// Whom to listen to has changed.
     members_due: bool,
     /// Strangers that may still be dealt with before the next tick.
@@ -245,6 +247,7 @@ impl Node {
             peers: Vec::new(),
             addresses: BTreeMap::new(),
             known: Some(config.membership.clone()),
+            committed_epoch: config.membership.epoch,
             members_due: false,
             strangers: members::STRANGERS_MAX,
             persistence: Persistence::new(config.durable, consensus.hard_state()),
@@ -451,7 +454,7 @@ impl Node {
             self.convert(now, message);
         }
         self.notice_role(now);
-        if std::mem::take(&mut self.members_due) {
+        if std::mem::take(&mut self.members_due) || self.committed_membership().epoch != self.committed_epoch {
             self.members_changed(now);
         }
     }

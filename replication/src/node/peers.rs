@@ -57,8 +57,8 @@ impl Node {
             self.counters.peer_messages_other_group += 1;
             return;
         }
-        if envelope.from == self.config.me && envelope.life == self.config.life {
-            return; // Our own multicast, looped back.
+        if envelope.from == self.config.me {
+            return; // Our own multicast, looped back, or that of a process that was there before.
         }
         if is_stranger {
             self.handle_stranger(from, &envelope, &message);
@@ -95,7 +95,7 @@ impl Node {
             Message::Refused(refused) => self.handle_refusal(envelope.from, refused),
             Message::MembersQuery => self.tell_members(envelope.from.node()),
             Message::Members(membership) => {
-                self.learn(&membership);
+                self.learn(envelope.from.node(), &membership);
                 self.advance(now);
             }
         }
@@ -135,17 +135,10 @@ impl Node {
     /// Whether this may be listened to: a member, from its address, the process that was there before (§7.5).
     fn is_welcome(&mut self, from: SocketAddrV4, envelope: &Envelope, message: &Message) -> bool {
         let sender = envelope.from;
-        if self.addresses.get(&sender.node()) != Some(&from) {
-            self.counters.peer_messages_stranger += 1;
-            return false;
-        }
-        let knows = |membership: &Membership| membership.get(sender).is_some();
-        if !knows(self.consensus.membership()) && !self.known.as_ref().is_some_and(knows) {
-            self.counters.peer_messages_stranger += 1;
-            // One that is newer than what is known here is only not known yet.
-            if self.committed_membership().was_removed(sender) {
-                self.refuse(sender.node(), message, Refused { reason: Refusal::OtherIncarnation, life: envelope.life });
-            }
+        let is_member =
+            |membership: &Membership| membership.get(sender).is_some_and(|member| member.addresses.peers == from);
+        if !self.listened().any(is_member) {
+            self.handle_stranger(from, envelope, message);
             return false;
         }
         let life = *self.lives.entry(sender).or_insert_with(|| {
