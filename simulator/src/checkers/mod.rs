@@ -10,6 +10,7 @@
 //! | 1, 2 | votes and entries are on disk before anybody hears of them | [`persisted`] |
 //! | 1 | log matching | [`log_matching`] |
 //! | 1 | leader completeness | [`leader_completeness`] |
+//! | 1 | who leads was elected by those who vote | [`elected`] |
 //! | 1 | state-machine safety: the same entries in the same order, and none before it is committed | [`same_log`], [`commit_index`], [`verified`] |
 //! | 2 | an entry in a log has the body it names, and only what is persisted is acknowledged | [`bodies`] |
 //! | 2 | the first to commit an entry is right that a majority has persisted it | [`verified`] |
@@ -28,13 +29,23 @@
 //! | 9 | what clients see is linearizable: judged after a run | [`crate::linearizability`] |
 //! | 10 | same log, same state | [`same_state`] |
 //! | 11 | nothing is unbounded | [`memory`] |
+//! | (§7.5) | no identity is given out twice | [`identities`] |
+//! | (§7.6) | memberships change one step at a time, and majorities before and after a step meet | [`changes`] |
+//! | (§7.6) | an epoch names one membership, which is committed when anybody is told | [`epochs`] |
 //! | (§7.7) | nobody asks for votes without asking before whether it would get them | [`pre_vote`] |
 //! | 12 | no bytes make a node panic: corruption is a fault of every [`crate::NetworkConfig`], and a panic ends a run of the [`crate::swarm`] with a verdict of its own | |
+//!
+//! Whoever counts ([`elected`], [`pre_vote`], [`verified`]) does so by the memberships in the log of the node that is
+//! judged, both halves of joint ones, and counts identities: another incarnation of a node is somebody else.
 
 pub mod at_most_once;
 pub mod bodies;
+pub mod changes;
 pub mod commit_index;
+pub mod elected;
+pub mod epochs;
 pub mod fence;
+pub mod identities;
 pub mod leader_completeness;
 pub mod log_matching;
 pub mod log_time;
@@ -60,8 +71,11 @@ use bytes::Bytes;
 use hovercraft::applier::{Applier, Effect};
 use hovercraft::consensus::Role;
 use hovercraft::entry::Entry;
+use hovercraft::log::Log;
 use hovercraft::message::{Envelope, Message};
-use hovercraft::{Class, Destination, Limits, LogIndex, Mode, Node, NodeConfig, NodeId, Service, Term};
+use hovercraft::{
+    Class, Destination, Limits, LogIndex, MemberId, Membership, Mode, Node, NodeConfig, NodeId, Service, Term,
+};
 use r2p2::DigestKey;
 
 pub use violation::Violation;
@@ -81,6 +95,9 @@ pub struct Checkers {
     classify: fn(&[u8]) -> Class,
     votes: votes::Votes,
     pre_vote: pre_vote::PreVote,
+    elected: elected::Elected,
+    epochs: epochs::Epochs,
+    identities: identities::Identities,
     one_leader: one_leader::OneLeader,
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
@@ -107,23 +124,30 @@ struct Seen {
     persisted: LogIndex,
     /// The term in which it was last seen leading.
     led: Term,
+    /// The last membership that it has proposed, and the last that it has committed.
+    proposed: LogIndex,
+    committed: LogIndex,
 }
 
 impl Checkers {
-    /// Nothing seen yet, of `voters` nodes that have `config` and the service that says `classify` in common.
-    pub fn new(config: &NodeConfig, voters: usize, classify: fn(&[u8]) -> Class) -> Self {
+    /// Nothing seen yet, of a group that begins as `first`, whose nodes have `config` and the service that says `classify`
+    /// in common.
+    pub fn new(config: &NodeConfig, first: &Membership, classify: fn(&[u8]) -> Class) -> Self {
         Self {
             mode: config.mode,
             limits: config.limits,
             digest_key: config.digest_key,
             classify,
             votes: votes::Votes::default(),
-            pre_vote: pre_vote::PreVote::new(voters),
+            pre_vote: pre_vote::PreVote::default(),
+            elected: elected::Elected::default(),
+            epochs: epochs::Epochs::new(first),
+            identities: identities::Identities::default(),
             one_leader: one_leader::OneLeader::default(),
             log_matching: log_matching::LogMatching::default(),
             leader_completeness: leader_completeness::LeaderCompleteness::default(),
             commit_index: commit_index::CommitIndex::default(),
-            verified: verified::Verified::new(voters),
+            verified: verified::Verified::default(),
             same_log: same_log::SameLog::default(),
             read_only: read_only::ReadOnly::default(),
             same_state: same_state::SameState::default(),
@@ -140,13 +164,16 @@ impl Checkers {
 
     /// A process starts as this node. What it promised still holds if it `remembers`, that is, if it has the storage of
     /// the one before; else it is another node, which only has its name.
-    pub fn started(&mut self, node: NodeId, remembers: bool) {
+    pub fn started(&mut self, member: MemberId, remembers: bool) {
         if remembers {
-            self.votes.restarted(node);
+            self.votes.restarted(member);
         } else {
-            self.votes.started(node);
+            self.votes.started(member);
         }
+        self.identities.started(member);
+        let node = member.node();
         self.pre_vote.started(node);
+        self.elected.started(node);
         self.seen.remove(&node);
         self.commit_index.started(node);
         self.same_log.started(node);
@@ -154,30 +181,42 @@ impl Checkers {
         self.replier_queue.started(node);
     }
 
+    /// The group lets a node in that has nothing, as this member.
+    ///
+    /// # Errors
+    /// See [`identities`].
+    pub fn admitted(&self, member: MemberId) -> Result {
+        self.identities.admitted(member)
+    }
+
     /// A message of other nodes reaches a node.
     pub fn received(&mut self, to: NodeId, envelope: &Envelope, message: &Message) {
-        let from = envelope.from.node();
+        let from = envelope.from;
         match message {
-            Message::AppendAck(ack) => self.replier_queue.reported(to, from, ack.applied),
+            Message::AppendAck(ack) => self.replier_queue.reported(to, from.node(), ack.applied),
             Message::VoteReply(reply) if reply.pre && !reply.reject => self.pre_vote.granted(to, envelope.term, from),
+            Message::VoteReply(reply) if !reply.pre && !reply.reject => self.elected.granted(to, envelope.term, from),
             _ => {}
         }
     }
 
     /// A node sends a message to other nodes.
     pub fn sent(&mut self, node: &Node, to: Destination, envelope: &Envelope, message: &Message) -> Result {
-        let (id, term) = (node.me().node(), envelope.term);
+        let (me, term) = (node.me(), envelope.term);
+        let id = me.node();
         match message {
+            Message::Members(membership) => self.epochs.told(id, membership),
             // One of an earlier term is about a log that may have been replaced since.
             Message::AppendAck(ack) if term == node.consensus().term() => {
                 bodies::acknowledged(id, ack.matched, node.consensus().persisted())
             }
             Message::Vote(vote) if !vote.pre => {
-                self.votes.votes(id, term, id)?;
-                if vote.transfer { Ok(()) } else { self.pre_vote.asks(id, term) }
+                self.votes.votes(me, term, id)?;
+                let memberships = possible(node);
+                if vote.transfer { Ok(()) } else { self.pre_vote.asks(me, term, memberships) }
             }
             Message::VoteReply(reply) if !reply.pre && !reply.reject => match to {
-                Destination::Peer { node: candidate, .. } => self.votes.votes(id, term, candidate),
+                Destination::Peer { node: candidate, .. } => self.votes.votes(me, term, candidate),
                 Destination::Group => Ok(()),
             },
             _ => Ok(()),
@@ -187,7 +226,7 @@ impl Checkers {
     /// Whether a message of this name, as [`crate::Flight::what`] gives it, is worth parsing for [`Checkers::sent`] and
     /// [`Checkers::received`].
     pub fn cares(what: &str) -> bool {
-        matches!(what, "append_ack" | "vote" | "vote_reply")
+        matches!(what, "append_ack" | "vote" | "vote_reply" | "members")
     }
 
     /// A node sends a packet to a client.
@@ -211,7 +250,8 @@ impl Checkers {
         if let Some(term) = consensus.log().term_at(index) {
             // First how far it is committed: what comes before that may be of earlier terms.
             for index in [consensus.commit(), index] {
-                self.verified.commits(id, consensus.term(), index, |index| consensus.log().term_at(index))?;
+                let log = consensus.log();
+                self.verified.commits(id, consensus.term(), index, from(log, index), |index| log.term_at(index))?;
             }
             self.leader_completeness.committed(id, index, term, node.consensus().term())?;
         }
@@ -243,11 +283,12 @@ impl Checkers {
         if self.mode == Mode::Unreplicated {
             return Ok(());
         }
-        let (id, consensus) = (node.me().node(), node.consensus());
+        let (me, consensus) = (node.me(), node.consensus());
+        let id = me.node();
         let leads = consensus.role() == Role::Leader;
-        self.votes.is_in(id, consensus.term())?;
+        self.votes.is_in(me, consensus.term())?;
         if leads {
-            self.one_leader.leads(id, consensus.term())?;
+            self.one_leader.leads(me, consensus.term())?;
         }
         let began_to_lead = {
             let seen = self.seen.entry(id).or_default();
@@ -256,8 +297,10 @@ impl Checkers {
         self.scan_log(node)?;
         let (commit, log) = (consensus.commit(), consensus.log());
         self.commit_index.check(id, commit, node.applied(), log.last())?;
-        self.verified.commits(id, consensus.term(), commit, |index| log.term_at(index))?;
+        self.verified.commits(id, consensus.term(), commit, from(log, commit), |index| log.term_at(index))?;
+        self.scan_memberships(node)?;
         if began_to_lead {
+            self.elected.leads(me, consensus.term(), possible(node))?;
             self.leader_completeness.leads(id, consensus.term(), log.first(), |index| log.term_at(index))?;
         }
         if leads {
@@ -288,8 +331,39 @@ impl Checkers {
         }
         for index in persisted_from..=persisted {
             if let Some(term) = log.term_at(index) {
-                self.verified.persisted(id, index, term);
+                self.verified.persisted(node.me(), index, term);
             }
+        }
+        Ok(())
+    }
+
+    /// Looks at what is new in a node's log about who belongs to the group.
+    fn scan_memberships(&mut self, node: &Node) -> Result {
+        let (id, consensus) = (node.me().node(), node.consensus());
+        let (log, commit, term) = (consensus.log(), consensus.commit(), consensus.term());
+        let seen = self.seen.entry(id).or_default();
+        let since = log.membership_since();
+        let leads = consensus.role() == Role::Leader;
+        if since <= seen.committed && (!leads || since <= seen.proposed) {
+            return Ok(());
+        }
+        let mut before = None;
+        for (at, membership) in log.memberships_from(seen.committed.min(seen.proposed)) {
+            if at <= commit && at >= seen.committed {
+                seen.committed = at;
+                self.epochs.committed(id, membership)?;
+            }
+            if let Some(before) = before
+                && leads
+                && at > seen.proposed
+                && log.term_at(at) == Some(term)
+            {
+                changes::proposed(id, term, before, (at, membership), (commit, log.term_at(commit)))?;
+            }
+            before = Some((at, membership));
+        }
+        if leads {
+            seen.proposed = since;
         }
         Ok(())
     }
@@ -340,6 +414,17 @@ impl Checkers {
     }
 }
 
+/// The memberships in a log from an entry on.
+fn from(log: &Log, index: LogIndex) -> impl Iterator<Item = &Membership> {
+    log.memberships_from(index).map(|(_, membership)| membership)
+}
+
+/// The memberships that may count for a node: the latest that it knows to be committed, and all later ones.
+fn possible(node: &Node) -> impl Iterator<Item = &Membership> {
+    let consensus = node.consensus();
+    from(consensus.log(), consensus.commit())
+}
+
 /// Forgets the oldest of what is more than [`HISTORY_MAX`].
 fn bound<K: Ord, V>(map: &mut BTreeMap<K, V>) {
     while map.len() > HISTORY_MAX {
@@ -349,13 +434,44 @@ fn bound<K: Ord, V>(map: &mut BTreeMap<K, V>) {
 
 #[cfg(test)]
 mod samples {
-    use hovercraft::NodeId;
     use hovercraft::entry::{Entry, EntryKind, RequestHead};
+    use hovercraft::membership::{Member, MemberRole};
+    use hovercraft::{Incarnation, MemberId, Membership, NodeId};
     use r2p2::Digest;
     use r2p2::wire::Session;
 
     pub(super) const N1: NodeId = NodeId(1);
     pub(super) const N2: NodeId = NodeId(2);
+    pub(super) const M1: MemberId = first(1);
+    pub(super) const M2: MemberId = first(2);
+    pub(super) const M3: MemberId = first(3);
+    pub(super) const M4: MemberId = first(4);
+    pub(super) const M2_AGAIN: MemberId = MemberId::new(N2, Incarnation(2));
+
+    const fn first(id: u16) -> MemberId {
+        MemberId::new(NodeId(id), Incarnation(1))
+    }
+
+    /// Nodes 1 to `voters` vote.
+    pub(super) fn group(voters: u16) -> Membership {
+        Membership::of_voters((1..=voters).map(|id| (first(id), crate::world::addresses(id))))
+    }
+
+    /// Nodes 1 to `voters` vote, and there is a learner.
+    pub(super) fn with_learner(voters: u16, learner: u16) -> Membership {
+        with(voters, learner, MemberRole::Learner { promote: true })
+    }
+
+    /// Nodes 1 to `voters` vote, and another one joins them.
+    pub(super) fn with_joining(voters: u16, joining: u16) -> Membership {
+        with(voters, joining, MemberRole::Joining)
+    }
+
+    fn with(voters: u16, id: u16, role: MemberRole) -> Membership {
+        let mut membership = group(voters);
+        membership.members.insert(first(id), Member { role, addresses: crate::world::addresses(id) });
+        membership
+    }
 
     /// A write of session 5.
     pub(super) fn write(seq: u64) -> Entry {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use hovercraft::{NodeId, Term};
+use hovercraft::{MemberId, Term};
 
 use super::{Result, Violation, bound};
 
 /// Who led which term.
 #[derive(Debug, Default)]
 pub struct OneLeader {
-    leaders: BTreeMap<Term, NodeId>,
+    leaders: BTreeMap<Term, MemberId>,
 }
 
 impl OneLeader {
@@ -17,7 +17,7 @@ impl OneLeader {
     ///
     /// # Errors
     /// Another one did in this term.
-    pub fn leads(&mut self, node: NodeId, term: Term) -> Result {
+    pub fn leads(&mut self, node: MemberId, term: Term) -> Result {
         let first = *self.leaders.entry(term).or_insert(node);
         bound(&mut self.leaders);
         if first == node { Ok(()) } else { Err(Violation::TwoLeaders { term, first, second: node }) }
@@ -26,21 +26,29 @@ impl OneLeader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{N1, N2};
+    use super::super::samples::{M1, M2, M2_AGAIN};
     use super::*;
 
     #[test]
     fn each_term_has_its_leader() {
         let mut checker = OneLeader::default();
-        assert_eq!(checker.leads(N1, 1), Ok(()));
-        assert_eq!(checker.leads(N1, 1), Ok(()));
-        assert_eq!(checker.leads(N2, 2), Ok(()));
+        assert_eq!(checker.leads(M1, 1), Ok(()));
+        assert_eq!(checker.leads(M1, 1), Ok(()));
+        assert_eq!(checker.leads(M2, 2), Ok(()));
+    }
+
+    #[test]
+    fn another_incarnation_is_another_leader() {
+        let mut checker = OneLeader::default();
+        assert_eq!(checker.leads(M2, 1), Ok(()));
+        let two = Violation::TwoLeaders { term: 1, first: M2, second: M2_AGAIN };
+        assert_eq!(checker.leads(M2_AGAIN, 1), Err(two));
     }
 
     #[test]
     fn two_leaders_of_one_term_are_found() {
         let mut checker = OneLeader::default();
-        assert_eq!(checker.leads(N1, 1), Ok(()));
-        assert_eq!(checker.leads(N2, 1), Err(Violation::TwoLeaders { term: 1, first: N1, second: N2 }));
+        assert_eq!(checker.leads(M1, 1), Ok(()));
+        assert_eq!(checker.leads(M2, 1), Err(Violation::TwoLeaders { term: 1, first: M1, second: M2 }));
     }
 }

@@ -11,13 +11,13 @@ use super::{Result, Violation};
 ///
 /// # Errors
 /// It promises a vote that a crash would make it forget.
-pub fn voted(me: MemberId, safe: HardState, term: Term, to: Option<MemberId>, message: &Message) -> Result {
+pub fn voted(me: MemberId, safe: HardState, term: Term, to: Option<NodeId>, message: &Message) -> Result {
     let vote = match message {
-        Message::Vote(vote) if !vote.pre => Some(me),
+        Message::Vote(vote) if !vote.pre => Some(me.node()),
         Message::VoteReply(reply) if !reply.pre && !reply.reject => to,
         _ => return Ok(()),
     };
-    if safe.term > term || safe.term == term && safe.vote == vote {
+    if safe.term > term || safe.term == term && safe.vote.map(MemberId::node) == vote {
         Ok(())
     } else {
         Err(Violation::VoteNotPersisted { node: me.node(), term, vote, safe_term: safe.term, safe_vote: safe.vote })
@@ -64,20 +64,23 @@ mod tests {
     #[test]
     fn a_safe_vote_may_be_told() {
         let safe = HardState { term: 3, vote: Some(N2) };
-        assert_eq!(voted(N1, safe, 3, Some(N2), &GRANTED), Ok(()));
-        assert_eq!(voted(N1, safe, 2, Some(N1), &GRANTED), Ok(()), "of a term that is over");
+        assert_eq!(voted(N1, safe, 3, Some(N2.node()), &GRANTED), Ok(()));
+        assert_eq!(voted(N1, safe, 2, Some(N1.node()), &GRANTED), Ok(()), "of a term that is over");
         assert_eq!(voted(N1, safe, 9, None, &request(true)), Ok(()), "nothing is promised by asking whether");
-        assert_eq!(voted(N2, safe, 3, Some(N1), &request(false)), Ok(()));
+        assert_eq!(voted(N2, safe, 3, Some(N1.node()), &request(false)), Ok(()));
     }
 
     #[test]
     fn a_vote_that_may_be_forgotten_is_found() {
         for safe in [HardState { term: 2, vote: Some(N2) }, HardState { term: 3, vote: None }] {
-            assert!(matches!(voted(N1, safe, 3, Some(N2), &GRANTED), Err(Violation::VoteNotPersisted { .. })));
-            assert!(matches!(voted(N2, safe, 3, Some(N1), &request(false)), Err(Violation::VoteNotPersisted { .. })));
+            assert!(matches!(voted(N1, safe, 3, Some(N2.node()), &GRANTED), Err(Violation::VoteNotPersisted { .. })));
+            assert!(matches!(
+                voted(N2, safe, 3, Some(N1.node()), &request(false)),
+                Err(Violation::VoteNotPersisted { .. })
+            ));
         }
         let other = HardState { term: 3, vote: Some(N1) };
-        assert!(matches!(voted(N1, other, 3, Some(N2), &GRANTED), Err(Violation::VoteNotPersisted { .. })));
+        assert!(matches!(voted(N1, other, 3, Some(N2.node()), &GRANTED), Err(Violation::VoteNotPersisted { .. })));
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Nobody disturbs a group that it could not lead: a node asks for votes only after a majority has said that it would
-//! give them, unless the leader itself tells it to (protocol.md §7.7).
+//! Nobody disturbs a group that it could not lead: a node asks for votes only if it has one itself, and after those who
+//! could elect it have said that they would, unless the leader itself tells it to (protocol.md §7.7). Who that is, its log
+//! says; the latest change may have come while the request waited for its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hovercraft::{NodeId, Term};
+use hovercraft::{MemberId, Membership, NodeId, Term};
 
 use super::{Result, Violation};
 
@@ -11,25 +12,19 @@ use super::{Result, Violation};
 const TERMS_MAX: usize = 8;
 
 /// Who was told by whom that it would get a vote.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PreVote {
-    voters: usize,
-    granted: BTreeMap<NodeId, BTreeMap<Term, BTreeSet<NodeId>>>,
+    granted: BTreeMap<NodeId, BTreeMap<Term, BTreeSet<MemberId>>>,
 }
 
 impl PreVote {
-    /// Of a group of so many voters.
-    pub fn new(voters: usize) -> Self {
-        Self { voters, granted: BTreeMap::new() }
-    }
-
     /// A node has forgotten everything.
     pub fn started(&mut self, node: NodeId) {
         self.granted.remove(&node);
     }
 
     /// A node hears that `from` would vote for it in this term.
-    pub fn granted(&mut self, node: NodeId, term: Term, from: NodeId) {
+    pub fn granted(&mut self, node: NodeId, term: Term, from: MemberId) {
         let terms = self.granted.entry(node).or_default();
         terms.entry(term).or_default().insert(from);
         while terms.len() > TERMS_MAX {
@@ -37,42 +32,67 @@ impl PreVote {
         }
     }
 
-    /// A node asks for votes in this term, of its own accord.
+    /// A node asks for votes in this term, of its own accord. Its log says that one of these memberships counts.
     ///
     /// # Errors
-    /// It does not know that a majority would give them.
-    pub fn asks(&self, node: NodeId, term: Term) -> Result {
-        let granted = self.granted.get(&node).and_then(|terms| terms.get(&term)).map_or(0, BTreeSet::len);
-        // Its own counts.
-        if granted + 1 > self.voters / 2 { Ok(()) } else { Err(Violation::NotAskedBefore { node, term, granted }) }
+    /// It has no vote itself, or does not know that enough others would give theirs.
+    pub fn asks<'a>(&self, node: MemberId, term: Term, memberships: impl Iterator<Item = &'a Membership>) -> Result {
+        let mut granted =
+            self.granted.get(&node.node()).and_then(|terms| terms.get(&term)).cloned().unwrap_or_default();
+        granted.insert(node);
+        let mut memberships = memberships.filter(|membership| membership.voters().any(|voter| voter == node));
+        if memberships.any(|membership| membership.is_quorum(&granted)) {
+            return Ok(());
+        }
+        Err(Violation::NotAskedBefore { node, term, granted: granted.into_iter().collect() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{N1, N2};
+    use std::slice;
+
+    use super::super::samples::{M1, M2, M2_AGAIN, M3, N1, group, with_learner};
     use super::*;
+
+    fn asks(checker: &PreVote, node: MemberId, term: Term, membership: &Membership) -> Result {
+        checker.asks(node, term, slice::from_ref(membership).iter())
+    }
 
     #[test]
     fn a_majority_of_this_term_is_enough() {
-        let mut checker = PreVote::new(3);
-        checker.granted(N1, 4, N2);
-        assert_eq!(checker.asks(N1, 4), Ok(()));
-        assert_eq!(PreVote::new(1).asks(N1, 1), Ok(()));
+        let mut checker = PreVote::default();
+        checker.granted(N1, 4, M2);
+        assert_eq!(asks(&checker, M1, 4, &group(3)), Ok(()));
+        assert_eq!(asks(&PreVote::default(), M1, 1, &group(1)), Ok(()));
+        let both = [group(5), group(3)];
+        assert_eq!(checker.asks(M1, 4, both.iter()), Ok(()), "by one of those it may count by");
     }
 
     #[test]
     fn too_few_and_those_of_another_term_or_life_are_found() {
-        let mut checker = PreVote::new(3);
-        checker.granted(N1, 3, N2);
-        let not_asked = |granted| Err(Violation::NotAskedBefore { node: N1, term: 4, granted });
-        assert_eq!(checker.asks(N1, 4), not_asked(0));
-        checker.granted(N1, 4, N2);
+        let mut checker = PreVote::default();
+        checker.granted(N1, 3, M2);
+        let not_asked = |granted| Err(Violation::NotAskedBefore { node: M1, term: 4, granted });
+        assert_eq!(asks(&checker, M1, 4, &group(3)), not_asked(vec![M1]));
+        checker.granted(N1, 4, M2);
         checker.started(N1);
-        assert_eq!(checker.asks(N1, 4), not_asked(0));
-        let mut checker = PreVote::new(5);
-        checker.granted(N1, 4, N2);
-        checker.granted(N1, 4, N2);
-        assert_eq!(checker.asks(N1, 4), not_asked(1));
+        assert_eq!(asks(&checker, M1, 4, &group(3)), not_asked(vec![M1]));
+        let mut checker = PreVote::default();
+        checker.granted(N1, 4, M2);
+        checker.granted(N1, 4, M2);
+        assert_eq!(asks(&checker, M1, 4, &group(5)), not_asked(vec![M1, M2]));
+    }
+
+    #[test]
+    fn those_who_do_not_vote_are_found() {
+        let mut checker = PreVote::default();
+        checker.granted(N1, 4, M3);
+        assert!(asks(&checker, M1, 4, &with_learner(2, 3)).is_err(), "a learner's word");
+        checker.granted(N1, 4, M2_AGAIN);
+        assert!(asks(&checker, M1, 4, &group(2)).is_err(), "that of another incarnation");
+        checker.granted(NodeId(3), 4, M1);
+        checker.granted(NodeId(3), 4, M2);
+        assert!(asks(&checker, M3, 4, &with_learner(2, 3)).is_err(), "a learner that asks");
     }
 }

@@ -2,7 +2,7 @@
 
 use hovercraft::applier::Effect;
 use hovercraft::entry::Entry;
-use hovercraft::{Class, LogIndex, MemberId, NodeId, Term};
+use hovercraft::{Class, LogIndex, MemberId, Membership, NodeId, Term};
 use r2p2::{Digest, Instant};
 use thiserror::Error;
 
@@ -14,14 +14,14 @@ pub enum Violation {
     #[error("an error was logged: {what}")]
     ErrorEvent { what: String },
     /// See [`super::one_leader`].
-    #[error("§6.1 one leader per term: {first} and {second} both lead term {term}")]
-    TwoLeaders { term: Term, first: NodeId, second: NodeId },
+    #[error("§6.1 one leader per term: {first:?} and {second:?} both lead term {term}")]
+    TwoLeaders { term: Term, first: MemberId, second: MemberId },
     /// See [`super::votes`].
-    #[error("§6.1 one vote per term: {node} votes for {first} and for {second} in term {term}")]
-    VotesTwice { node: NodeId, term: Term, first: NodeId, second: NodeId },
+    #[error("§6.1 one vote per term: {node:?} votes for {first} and for {second} in term {term}")]
+    VotesTwice { node: MemberId, term: Term, first: NodeId, second: NodeId },
     /// See [`super::votes`].
-    #[error("§6.1 {node} is in term {found}, and was in term {known} or voted in it")]
-    TermGoesBack { node: NodeId, found: Term, known: Term },
+    #[error("§6.1 {node:?} is in term {found}, and was in term {known} or voted in it")]
+    TermGoesBack { node: MemberId, found: Term, known: Term },
     /// See [`super::commit_index`].
     #[error("§6.1 {node} has committed {found} entries, and had committed {known}")]
     CommitGoesBack { node: NodeId, found: LogIndex, known: LogIndex },
@@ -100,15 +100,52 @@ pub enum Violation {
     CommitsAnother { node: NodeId, current: Term, index: LogIndex, found: Term, known: Term },
     /// See [`super::verified`].
     #[error(
-        "§6.2 {node} in term {current} commits index {index} of term {term}, which {held} of {voters} voters have persisted"
+        "§6.2 {node} in term {current} commits index {index} of term {term}, which {held:?} have persisted, where {voters:?} \
+         vote"
     )]
-    CommitsTooEarly { node: NodeId, current: Term, index: LogIndex, term: Term, held: usize, voters: usize },
+    CommitsTooEarly {
+        node: NodeId,
+        current: Term,
+        index: LogIndex,
+        term: Term,
+        held: Vec<MemberId>,
+        voters: Vec<MemberId>,
+    },
+    /// See [`super::elected`].
+    #[error("§6.1 {node:?} leads term {term} by the votes of {votes:?}, where {voters:?} vote")]
+    NotElected { node: MemberId, term: Term, votes: Vec<MemberId>, voters: Vec<MemberId> },
+    /// See [`super::changes`].
+    #[error(
+        "§7.6 {leader} proposes the membership of epoch {epoch} at {index} in term {term}, after the one at {before_at}; \
+         it has committed {commit} of term {commit_term:?}"
+    )]
+    ChangedTooEarly {
+        leader: NodeId,
+        term: Term,
+        index: LogIndex,
+        epoch: u64,
+        before_at: LogIndex,
+        commit: LogIndex,
+        commit_term: Option<Term>,
+    },
+    /// See [`super::changes`].
+    #[error("§7.6 {leader} proposes at {index} what is no step: {after:?} after {before:?}")]
+    NoStep { leader: NodeId, index: LogIndex, before: Box<Membership>, after: Box<Membership> },
+    /// See [`super::epochs`].
+    #[error("§7.6 {node} has committed {found:?}, another of that epoch is {known:?}")]
+    EpochTwice { node: NodeId, found: Box<Membership>, known: Box<Membership> },
+    /// See [`super::epochs`].
+    #[error("§7.6 {node} tells others of {told:?}, which is not committed")]
+    ToldTooEarly { node: NodeId, told: Box<Membership> },
+    /// See [`super::identities`].
+    #[error("§7.5 {member:?} is let into the group, and has lived before")]
+    LivesAgain { member: MemberId },
     /// See [`super::at_most_once`].
     #[error("§6.8 seq {seq} of session {client} takes effect at {first} and again at {second} (on {node})")]
     TwiceExecuted { node: NodeId, client: u64, seq: u64, first: LogIndex, second: LogIndex },
     /// See [`super::pre_vote`].
-    #[error("§7.7 {node} asks for votes in term {term} after {granted} others said they would give them")]
-    NotAskedBefore { node: NodeId, term: Term, granted: usize },
+    #[error("§7.7 {node:?} asks for votes in term {term} after only {granted:?} said they would give them")]
+    NotAskedBefore { node: MemberId, term: Term, granted: Vec<MemberId> },
     /// See [`super::fence`].
     #[error(
         "§3.3 seq {seq} of session {client} takes effect at {index}, its client waits for nothing below {first_unacked}"
@@ -146,7 +183,7 @@ pub enum Violation {
         "§6.1 {node} lets others rely on its vote for {vote:?} in term {term}, but a crash would leave it with \
          {safe_vote:?} in term {safe_term}"
     )]
-    VoteNotPersisted { node: NodeId, term: Term, vote: Option<MemberId>, safe_term: Term, safe_vote: Option<MemberId> },
+    VoteNotPersisted { node: NodeId, term: Term, vote: Option<NodeId>, safe_term: Term, safe_vote: Option<MemberId> },
     /// See [`super::persisted`].
     #[error("§6.1 {node} acknowledges in term {term}, but a crash would leave it in term {safe}")]
     TermNotPersisted { node: NodeId, term: Term, safe: Term },

@@ -46,7 +46,7 @@ mod rule;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use hovercraft::node::Counters;
+use hovercraft::node::{CommandError, Counters};
 use hovercraft::{LogIndex, Service, Term};
 
 pub use actor::{Actor, Operation};
@@ -62,6 +62,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Setup {
     config: WorldConfig,
 }
+
+/// How long an operator waits before trying again.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(1);
 
 /// A schedule on its way. See the module.
 #[derive(Debug)]
@@ -175,6 +178,28 @@ impl<S: Service> Scenario<S> {
     pub fn until(&mut self, what: &str, mut is_so: impl FnMut(&World<S>) -> bool) {
         if !self.world.run_until(PATIENCE, |world| is_so(world)) {
             give_up(&self.world, what);
+        }
+    }
+
+    /// Tells somebody something again and again, as an operator would, until it is done.
+    ///
+    /// # Panics
+    /// If it never is, within [`PATIENCE`].
+    #[track_caller]
+    pub fn repeat<T>(
+        &mut self,
+        what: &str,
+        mut attempt: impl FnMut(&mut World<S>) -> Result<Option<T>, CommandError>,
+    ) -> T {
+        let end = self.world.now() + PATIENCE;
+        loop {
+            match attempt(&mut self.world) {
+                Ok(Some(done)) => return done,
+                refused if self.world.now() >= end => {
+                    give_up(&self.world, &format!("{what} (last: {:?})", refused.map(|_| "not yet")));
+                }
+                _ => self.world.run_for(ATTEMPT_EVERY),
+            }
         }
     }
 

@@ -33,11 +33,11 @@ pub(super) fn member(id: u16) -> MemberId {
     MemberId::new(NodeId(id), Incarnation(1))
 }
 
-/// Whose address this is, in a world of so many nodes and clients.
-pub(super) fn party(address: SocketAddrV4, nodes: u16, clients: usize) -> Party {
+/// Whose address this is, in a world of so many hosts and clients.
+pub(super) fn party(address: SocketAddrV4, hosts: u16, clients: usize) -> Party {
     let [a, b, c, d] = address.ip().octets();
     match (a, b) {
-        (10, 0) if (1..=nodes).contains(&u16::from(d)) => Party::Node(u16::from(d)),
+        (10, 0) if (1..=hosts).contains(&u16::from(d)) => Party::Node(u16::from(d)),
         // A flipped bit can make an address of nobody's.
         (10, 1) if d > 0 => match usize::from(c) * 250 + usize::from(d) - 1 {
             number if number < clients => Party::Client(number),

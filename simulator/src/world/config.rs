@@ -17,8 +17,10 @@ use crate::recording::RecordingConfig;
 pub struct WorldConfig {
     /// Decides everything.
     pub seed: u64,
-    /// Nodes.
+    /// Nodes that the group begins with.
     pub nodes: u16,
+    /// Hosts on which nothing runs at first, numbered after those of the nodes: [`World::admit`](crate::World::admit).
+    pub spares: u16,
     /// Clients.
     pub clients: usize,
     /// How many of them, the first ones, do without sessions.
@@ -51,6 +53,7 @@ impl WorldConfig {
         Self {
             seed,
             nodes,
+            spares: 0,
             clients: 1,
             plain_clients: 0,
             network: NetworkConfig::default(),
@@ -62,5 +65,10 @@ impl WorldConfig {
             collect: false,
             recording: None,
         }
+    }
+
+    /// Hosts, with a node or without.
+    pub fn hosts(&self) -> u16 {
+        self.nodes + self.spares
     }
 }

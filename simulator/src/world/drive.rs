@@ -11,7 +11,7 @@ use hovercraft::{Destination, NodeId, Output, Service};
 use r2p2::Instant;
 use r2p2::server::Via;
 
-use super::addresses::{PEER_PORT, member, peer_address, request_address};
+use super::addresses::{PEER_PORT, peer_address, request_address};
 use super::host::{Host, Running};
 use super::network::Datagram;
 use super::{Event, What, World, mix};
@@ -204,7 +204,7 @@ impl<S: Service> World<S> {
             self.checkers.sent(node, *to, &envelope, &message)?;
             if let Some(disk) = disk {
                 let to = match to {
-                    Destination::Peer { node, .. } => Some(member(node.0)),
+                    Destination::Peer { node, .. } => Some(*node),
                     Destination::Group => None,
                 };
                 let safe = disk.hard_state();
@@ -225,8 +225,8 @@ impl<S: Service> World<S> {
     fn send(&mut self, id: u16, output: Output) {
         let me = Party::Node(id);
         match output {
-            Output::Peers { to: Destination::Peer { node: to, .. }, packet } => {
-                self.transmit(me, peer_address(id), Party::Node(to.0), peer_address(to.0), Via::Unicast, packet);
+            Output::Peers { to: Destination::Peer { at, .. }, packet } => {
+                self.transmit(me, peer_address(id), self.party(at), at, Via::Unicast, packet);
             }
             Output::Peers { to: Destination::Group, packet } => {
                 // Multicast loops back to its sender too.

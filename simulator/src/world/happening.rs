@@ -35,6 +35,8 @@ pub struct Faults {
     pub pauses: u64,
     /// Nodes started again on what they had kept.
     pub restarts: u64,
+    /// Nodes let into the group and started.
+    pub admissions: u64,
     /// Disks that became full or broke.
     pub disks: u64,
 }

@@ -6,10 +6,9 @@ use hovercraft::applier::{Applier, ApplierConfig};
 use hovercraft::consensus::Role;
 use hovercraft::node::StopReason;
 use hovercraft::storage::{Storage, Stored};
-use hovercraft::{Incarnation, MemberId, Membership, Node, NodeConfig, NodeId, Service, Term};
+use hovercraft::{MemberId, Membership, Node, NodeConfig, NodeId, Service, Term};
 use rand::Rng;
 
-use super::addresses::{addresses, member};
 use super::alarm::Alarm;
 use super::clock::Clock;
 use super::disk::{Disk, DiskConfig, DiskFault};
@@ -22,7 +21,10 @@ use crate::streams::stream;
 
 pub(super) struct Host<S: Service> {
     pub(super) id: NodeId,
-    pub(super) incarnation: u32,
+    /// Who has run here last, and the membership that it was first started with.
+    pub(super) member: Option<(MemberId, Membership)>,
+    /// Whether what that one knew is lost.
+    pub(super) is_gone: bool,
     pub(super) running: Option<Running<S>>,
     pub(super) is_paused: bool,
     /// What has arrived and has not been read.
@@ -60,7 +62,8 @@ impl<S: Service> Host<S> {
     pub(super) fn new(id: u16, disk: Option<Disk>) -> Self {
         Self {
             id: NodeId(id),
-            incarnation: 1,
+            member: None,
+            is_gone: false,
             running: None,
             is_paused: false,
             sockets: Sockets::default(),
@@ -94,6 +97,7 @@ impl<S: Service> World<S> {
         let host = &mut self.hosts[usize::from(id - 1)];
         if let Some(running) = host.running.take() {
             tally::add(&mut self.gone, &running);
+            host.is_gone |= host.disk.is_none();
         }
         host.is_paused = false;
         host.sockets.clear();
@@ -157,8 +161,13 @@ impl<S: Service> World<S> {
     pub fn replace_disk(&mut self, id: u16) {
         assert!(self.host(id).running.is_none(), "{id} runs");
         let disk = self.new_disk(id);
-        self.host_mut(id).disk = disk;
-        self.checkers.started(NodeId(id), false);
+        let host = self.host_mut(id);
+        host.disk = disk;
+        host.is_gone = true;
+        if let Some((me, _)) = &host.member {
+            let me = *me;
+            self.checkers.started(me, false);
+        }
     }
 
     /// An empty disk for a node, if nodes have disks.
@@ -194,26 +203,36 @@ impl<S: Service> World<S> {
 
     /// Starts a node that does not run, as the same identity and another process. With a disk it goes on from there;
     /// without, that is what a careless operator does.
+    ///
+    /// # Panics
+    /// If none has ever run on this host.
     pub fn start(&mut self, id: u16) {
-        let membership = self.first_membership();
+        let (me, first) = self.host(id).member.clone().unwrap_or_else(|| panic!("n{id} has never been started"));
+        self.start_as(me, first);
+    }
+
+    /// Starts a process on a host where none runs. `first` is who belonged to the group when this identity was started
+    /// for the first time.
+    pub(super) fn start_as(&mut self, me: MemberId, first: Membership) {
+        let id = me.node().0;
         let mut rng = stream(self.config.seed, "node", u64::from(id) << 32 | self.host(id).process);
         let (seed, drawn) = (rng.random(), rng.random());
-        let incarnation = self.host(id).incarnation;
-        let me = MemberId::new(NodeId(id), Incarnation(incarnation));
         let disk = self.host_mut(id).disk.as_mut();
         let (life, stored) = disk.map_or((drawn, Stored::default()), |disk| {
             (disk.life, disk.load().expect("what a simulated disk has synced can be read"))
         });
         self.faults.restarts += u64::from(stored != Stored::default());
-        let config = NodeConfig { me, life, membership, seed, ..self.config.node.clone() };
+        let config = NodeConfig { me, life, membership: first.clone(), seed, ..self.config.node.clone() };
         let mut clock_rng = stream(self.config.seed, "clock", u64::from(id) << 32 | self.host(id).process);
         let clock = Clock::start(self.now, self.config.clocks, &mut clock_rng);
         let node = Node::restart(clock.local(self.now), config, S::classify, stored).expect("what was synced is whole");
         let applier_config = ApplierConfig { sessions: self.config.sessions, ..ApplierConfig::new(NodeId(id)) };
         let applier = Applier::new((self.make_service)(), applier_config);
         let remembers = self.host(id).disk.is_some();
-        self.checkers.started(NodeId(id), remembers);
+        self.checkers.started(me, remembers);
         let host = self.host_mut(id);
+        host.is_gone &= host.member.as_ref().is_some_and(|(last, _)| *last == me);
+        host.member = Some((me, first));
         host.running = Some(Running { node, applier });
         host.clock = clock;
         host.stopped = None;
@@ -251,10 +270,6 @@ impl<S: Service> World<S> {
     fn progress(&self, id: u16) -> String {
         let wanted = self.recording.is_some();
         self.node(id).filter(|_| wanted).map(progress).unwrap_or_default()
-    }
-
-    fn first_membership(&self) -> Membership {
-        Membership::of_voters((1..=self.config.nodes).map(|id| (member(id), addresses(id))))
     }
 
     pub(super) fn host(&self, id: u16) -> &Host<S> {

@@ -10,6 +10,7 @@ mod disk;
 mod drive;
 mod happening;
 mod host;
+mod members;
 mod network;
 mod tally;
 mod traffic;
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use hovercraft::applier::Applier;
 use hovercraft::consensus::Role;
 use hovercraft::node::StopReason;
-use hovercraft::{Node, Service};
+use hovercraft::{Node, NodeId, Service};
 use r2p2::Instant;
 use r2p2::client::{Client, ClientConfig};
 use rand::Rng;
@@ -47,9 +48,10 @@ use alarm::Alarm;
 use clients::ClientHost;
 use clock::Clock;
 use host::Host;
+use members::first_membership;
 use network::{Datagram, Rule};
 
-/// The world. Nodes are numbered from 1, clients from 0.
+/// The world. Nodes are numbered from 1, as their hosts are, clients from 0.
 pub struct World<S: Service> {
     config: WorldConfig,
     make_service: Box<dyn Fn() -> S>,
@@ -104,7 +106,7 @@ impl<S: Service> World<S> {
     pub fn new(config: WorldConfig, make_service: impl Fn() -> S + 'static) -> Self {
         let rng = stream(config.seed, "corruption", 0);
         let seed = stream(config.seed, "network", 0).random();
-        let network = Network::new(seed, usize::from(config.nodes) + config.clients, config.network);
+        let network = Network::new(seed, usize::from(config.hosts()) + config.clients, config.network);
         let mut world = Self {
             make_service: Box::new(make_service),
             now: Instant::ZERO,
@@ -118,7 +120,7 @@ impl<S: Service> World<S> {
             rules: Vec::new(),
             blocked: BTreeSet::new(),
             next_rule: 0,
-            checkers: Checkers::new(&config.node, usize::from(config.nodes), S::classify),
+            checkers: Checkers::new(&config.node, &first_membership(config.nodes), S::classify),
             violation: None,
             faults: Faults::default(),
             traffic: Traffic::default(),
@@ -132,12 +134,15 @@ impl<S: Service> World<S> {
             config,
         };
         if let Some(recording) = world.config.recording {
-            world.recording = Some(Box::new(Recording::new(recording, world.config.nodes, world.config.clients)));
+            world.recording = Some(Box::new(Recording::new(recording, world.config.hosts(), world.config.clients)));
         }
-        for id in 1..=world.config.nodes {
+        let first = first_membership(world.config.nodes);
+        for id in 1..=world.config.hosts() {
             let disk = world.new_disk(id);
             world.hosts.push(Host::new(id, disk));
-            world.start(id);
+            if let Some((me, _)) = first.of_node(NodeId(id)) {
+                world.start_as(me, first.clone());
+            }
         }
         for number in 0..world.config.clients {
             let seed = stream(world.config.seed, "client", number as u64).random();
@@ -326,7 +331,7 @@ impl<S: Service> World<S> {
     }
 
     fn party(&self, address: SocketAddrV4) -> Party {
-        addresses::party(address, self.config.nodes, self.config.clients)
+        addresses::party(address, self.config.hosts(), self.config.clients)
     }
 }
 

@@ -139,7 +139,7 @@ impl<S: Service> World<S> {
     ) {
         let departed = self.depart(from, packet.len());
         let what = describe(self.now, from, Party::Raw, Via::Group, &packet).what;
-        for id in 1..=self.config.nodes {
+        for id in 1..=self.config.hosts() {
             let (to, address, packet) = (Party::Node(id), address_of(id), packet.clone());
             // What a host sends to itself does not pass its link.
             let departed = if from == to { Some(self.now) } else { departed };
@@ -294,7 +294,7 @@ impl<S: Service> World<S> {
     fn link_of(&self, party: Party) -> Option<usize> {
         match party {
             Party::Node(id) => Some(usize::from(id) - 1),
-            Party::Client(number) => Some(usize::from(self.config.nodes) + number),
+            Party::Client(number) => Some(usize::from(self.config.hosts()) + number),
             Party::Raw => None,
         }
     }

@@ -28,6 +28,21 @@
 //! | 7.5 | it votes twice in one term | `leaders::a_node_forgets_its_vote_and_comes_back`, with a disk `durability.rs: a_vote_survives_a_crash` |
 //! | 7.5 | the file was on a disk that is gone | `normal_path.rs: a_restarted_memory_node_is_refused_with_an_explanation`, `durability.rs: a_replaced_disk_is_refused` |
 //! | 7.5 | two nodes with the same id | `strangers::two_nodes_with_the_same_id` |
+//! | 7.4, 7.6 | a learner catches up by the log and becomes a voter | `members::a_learner_catches_up_by_the_log_and_becomes_a_voter` |
+//! | 7.5 | a node that has forgotten everything comes back as somebody else | `members::a_forgetful_node_comes_back_as_somebody_else`, `members::a_forgetful_leader_and_a_replaced_disk_come_back` |
+//! | 7.5 | a majority has forgotten everything | `members::a_majority_that_has_forgotten_decides_nothing` |
+//! | 7.6 | a learner counts | `members::a_learner_does_not_count` |
+//! | 7.6 | a removed node, which knows or does not know it, disturbs | `members::a_follower_is_removed_and_told_so`, `members::a_node_removed_in_its_absence_does_not_disturb` |
+//! | 7.6 | a leader is removed | `members::a_leader_is_removed_and_hands_over_first` |
+//! | 7.6 | a dead node is replaced | `members::a_dead_node_is_removed_and_another_takes_its_place` |
+//! | 7.6 | all nodes are replaced under load | `members::all_nodes_are_replaced_under_load` |
+//! | 7.6 | from one node to five and back | `members::a_group_grows_and_shrinks` |
+//! | 7.6 | the last voter, no quorum, nobody, an address in use, a change under way | `members::refusals`, `members::a_removal_that_would_leave_no_majority_is_refused` |
+//! | 7.6 | the leader dies at any step of a change | `members::the_leader_dies_at_any_step_of_a_change`, `members::another_leader_ends_a_change_or_it_never_was` |
+//! | 7.6 | a voter that is leaving is elected | `members::a_leaving_node_leads_and_hands_over` |
+//! | 7.6 | the entry of a change is replaced by another leader's | `members::a_change_is_taken_back` |
+//! | 7.6 | a node restarts with a change in its log that is not committed | `members::a_restarted_node_counts_by_what_its_log_says_last` |
+//! | 7.6 | while a node slept all others were replaced, or one by its next incarnation | `members::a_node_that_slept_finds_its_group_among_strangers`, `members::a_node_that_slept_listens_to_the_next_incarnation_of_a_peer` |
 //! | 7.7 | an old leader wakes from a pause | `leaders::an_old_leader_wakes_and_serves_nothing_stale` |
 //! | 7.7 | heartbeats that bring back no acknowledgement keep a leader from being elected that has a quorum | `leaders::a_leader_that_hears_nobody_is_replaced` |
 //!
@@ -38,5 +53,6 @@ mod bodies;
 mod broken;
 mod clients;
 mod leaders;
+mod members;
 mod messages;
 mod strangers;
