@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hovercraft::entry::ENTRY_LEN;
 use hovercraft::storage::{Persist, Safety, SledStorage, Storage, StoredRecord};
-use hovercraft::{GroupId, Incarnation, MemberId, NodeId};
+use hovercraft::{Addresses, GroupId, Incarnation, MemberId, Membership, NodeId};
 use r2p2::udp::Clock;
 
 /// Bytes of each request.
@@ -33,7 +33,10 @@ fn main() {
 
 fn measure(directory: &Path, entries: u64) {
     let member = MemberId::new(NodeId(1), Incarnation(1));
-    let mut store = SledStorage::open(directory, GroupId(1), member, Safety::Synced).expect("a store");
+    let address = "127.0.0.1:1".parse().expect("an address");
+    let membership =
+        Membership::of_voters([(member, Addresses { peers: address, requests: address, group_requests: None })]);
+    let mut store = SledStorage::make(directory, GroupId(1), member, &membership, Safety::Synced).expect("a store");
     let mut bare = File::create(directory.join("bare")).expect("a file");
     let record = StoredRecord { term: 1, entry: vec![7; ENTRY_LEN].into(), body: Bytes::from_static(&[7; BODY]) };
     let bytes = vec![7; entries as usize * (ENTRY_LEN + BODY + 12)];

@@ -9,10 +9,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hovercraft::client::{self, Client, ClientOptions, Kind, Outcome, PipelinedClient, StatusError};
+use hovercraft::client::{self, Client, ClientOptions, Kind, Operator, Outcome, PipelinedClient, StatusError};
 use hovercraft::cluster::{ClusterConfig, Durability, FanOut, LocalPorts, Threads};
 use hovercraft::node::{StatusReport, StopReason};
-use hovercraft::runtime::{self, LifeError, NodeError, RunningNode, StartError};
+use hovercraft::runtime::{self, NodeError, RunningNode, StartError};
 use hovercraft::{Class, Context, Mode, NodeId, Reply, Service};
 use r2p2::udp::Clock;
 
@@ -109,6 +109,20 @@ fn a_node_whose_data_is_gone_is_refused_even_after_its_peers_restarted() {
     let refused = cluster.nodes[0].take().unwrap().wait().unwrap_err();
     assert!(matches!(refused, NodeError::Stopped(StopReason::AnotherLife { .. })), "{refused}");
     assert_eq!(number(client.write("add a 1")), 2);
+
+    // What there is now has been refused, so it goes too; and then the group is asked to let it in.
+    fs::remove_dir_all(cluster.config.node_dir(NodeId(1)).unwrap()).unwrap();
+    cluster.config.nodes[0].join = true;
+    cluster.restart(0);
+    cluster.until(|| cluster.voters() == [(1, 2), (2, 1), (3, 1)]);
+    cluster.stop(1);
+    assert_eq!(number(client.write("add a 1")), 3, "it is needed, and counts");
+    cluster.restart(1);
+    cluster.stop(0);
+    cluster.restart(0);
+    assert_eq!(number(client.write("add a 1")), 4, "it goes on as whom it was let in as");
+    cluster.converge();
+    assert_eq!(cluster.voters(), [(1, 2), (2, 1), (3, 1)]);
 }
 
 #[test]
@@ -306,16 +320,53 @@ fn a_plain_request_is_answered_as_the_published_implementation_does() {
     }
 }
 
+/// §7.5: a node in memory mode has forgotten everything when it comes back, so it comes back as somebody else.
 #[test]
-fn the_same_identity_does_not_come_back() {
-    let mut cluster = Cluster::start(3, |config| config.fan_out = FanOut::Unicast);
-    assert_eq!(number(cluster.client().write("add a 1")), 1);
+fn a_node_that_has_forgotten_everything_comes_back_as_another() {
+    let mut cluster = Cluster::start(3, |config| {
+        config.fan_out = FanOut::Unicast;
+        config.timing.join_patience_ms = 2000;
+    });
+    let mut client = cluster.client();
+    assert_eq!(number(client.write("add a 1")), 1);
+    for (node, voters) in [(2, [(1, 1), (2, 1), (3, 2)]), (0, [(1, 2), (2, 1), (3, 2)]), (2, [(1, 2), (2, 1), (3, 3)])]
+    {
+        cluster.stop(node);
+        cluster.restart(node);
+        cluster.until(|| cluster.voters() == voters);
+    }
+    assert_eq!(number(client.write("add a 1")), 2);
+    cluster.converge();
+    // It counts: with it, one of the others may go.
+    cluster.stop(1);
+    assert_eq!(number(client.write("add a 1")), 3);
+
+    // Two of three have forgotten: there is nobody left who could let them in.
     cluster.stop(2);
     let error = runtime::start(&cluster.config, NodeId(3), "ledger", Ledger::default()).unwrap_err();
-    assert!(matches!(error, StartError::Life(LifeError::LivedBefore { .. })), "{error}");
-    for part in ["has lived before", "§7.5", "runtime_dir"] {
+    assert!(matches!(error, StartError::NotLetIn(_)), "{error}");
+    for part in ["has lived before as incarnation 3", "§7.5", "majority"] {
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+/// A node that was not there at first, and one that stays a learner.
+#[test]
+fn nodes_join() {
+    let mut cluster = Cluster::start(4, |config| {
+        config.fan_out = FanOut::Unicast;
+        config.nodes[3].join = true;
+    });
+    let mut client = cluster.client();
+    assert_eq!(number(client.write("add a 1")), 1);
+    cluster.until(|| cluster.voters() == [(1, 1), (2, 1), (3, 1), (4, 1)]);
+    cluster.converge();
+    cluster.stop(3);
+    cluster.config.nodes[3].learner = true;
+    cluster.restart(3);
+    cluster.until(|| cluster.voters() == [(1, 1), (2, 1), (3, 1)]);
+    assert_eq!(number(client.write("add a 1")), 2);
+    cluster.converge();
 }
 
 #[test]
@@ -539,6 +590,14 @@ impl Cluster {
     /// Of the nodes that run.
     fn statuses(&self) -> Vec<StatusReport> {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].is_some()).map(|node| self.status(node)).collect()
+    }
+
+    /// Number and incarnation of those who vote.
+    fn voters(&self) -> Vec<(u16, u32)> {
+        let mut operator = Operator::connect(&self.options()).unwrap();
+        let membership = operator.members(Duration::from_secs(10)).unwrap().membership;
+        let voters = membership.incoming().map(|id| (id.node().0, id.incarnation().0)).collect();
+        if membership.is_joint() { Vec::new() } else { voters }
     }
 
     /// The leader of the highest term that runs.

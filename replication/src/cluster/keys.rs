@@ -12,13 +12,16 @@ pub(super) fn check(table: &Table) -> Result<(), ConfigError> {
 
 /// A configuration in which every key there is occurs.
 fn complete() -> Table {
-    let config = ClusterConfig {
+    let mut config = ClusterConfig {
         runtime_dir: Some("somewhere".into()),
         data_dir: Some("somewhere".into()),
         seed: Some(1),
         limits: LimitsSection { packet_max: Some(1), ..LimitsSection::default() },
         ..ClusterConfig::default()
     };
+    for entry in &mut config.nodes {
+        (entry.join, entry.learner) = (true, true);
+    }
     Table::try_from(config).expect("all parts of a configuration can be written as TOML")
 }
 

@@ -155,6 +155,13 @@ pub struct NodeEntry {
     /// Which of its lives this is: one more for every time it has lost its memory (protocol.md §7.5).
     #[serde(default = "first_incarnation")]
     pub incarnation: u32,
+    /// Whether it was not there when the group began, or has lost its data: it asks the others to let it in when it starts
+    /// without data.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub join: bool,
+    /// Whether it stays a learner when it joins: it has a copy of everything, and no vote.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub learner: bool,
     /// Where it receives requests meant for it alone, and what it answers from.
     pub requests: SocketAddrV4,
     /// Where it receives requests meant for all nodes, with `fan_out = "unicast"`.
@@ -162,6 +169,10 @@ pub struct NodeEntry {
     pub group_requests: Option<SocketAddrV4>,
     /// Where it receives from other nodes, and what it sends to them from.
     pub peers: SocketAddrV4,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn first_incarnation() -> u32 {
@@ -287,15 +298,16 @@ impl ClusterConfig {
         Ok(data_dir.join(format!("node-{}", node.0)))
     }
 
-    /// What the core of a node needs to know. `life` is drawn at random for each process, or for each storage if it has
-    /// one.
-    ///
-    /// # Errors
-    /// If there is no such node.
-    pub fn node_config(&self, node: NodeId, life: u64) -> Result<NodeConfig, ConfigError> {
-        let me = self.entry(node).ok_or_else(|| self.no_such_node(node))?.member();
-        let membership = Membership::of_voters(self.nodes.iter().map(|entry| (entry.member(), entry.addresses())));
-        Ok(NodeConfig {
+    /// The members that a group begins with: all nodes but those that are to join it.
+    pub fn first_membership(&self) -> Membership {
+        let first = self.nodes.iter().filter(|entry| !entry.join);
+        Membership::of_voters(first.map(|entry| (entry.member(), entry.addresses())))
+    }
+
+    /// What the core of a member needs to know. `life` is drawn at random for each process, or for each storage if it has
+    /// one; `membership` is the one that its log begins with.
+    pub fn node_config(&self, me: MemberId, life: u64, membership: Membership) -> NodeConfig {
+        NodeConfig {
             group: GroupId(self.group),
             life,
             mode: self.mode,
@@ -306,7 +318,7 @@ impl ClusterConfig {
             replier_choice: self.replier_choice,
             early_commit: self.early_commit,
             ..NodeConfig::new(me, membership)
-        })
+        }
     }
 
     /// What the executing half of a node needs to know.

@@ -89,7 +89,15 @@ impl LocalPorts {
         let [requests, group_requests, peers] =
             self.nodes[index].map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
         let id = u16::try_from(index + 1).expect("there are few nodes");
-        NodeEntry { id, incarnation: 1, requests, group_requests: Some(group_requests), peers }
+        NodeEntry {
+            id,
+            incarnation: 1,
+            join: false,
+            learner: false,
+            requests,
+            group_requests: Some(group_requests),
+            peers,
+        }
     }
 }
 

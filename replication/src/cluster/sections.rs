@@ -113,6 +113,8 @@ pub struct TimingSection {
     pub deaf_window_ms: u64,
     /// How long a leader whose disk or service hangs keeps its place, in milliseconds.
     pub stuck_after_ms: u64,
+    /// How long a node that is to join asks to be let in before it gives up.
+    pub join_patience_ms: u64,
     /// How old a request may be for the leader to order it.
     pub order_age_max_ms: u64,
     /// A follower that owes no acknowledgement reports what it has applied after this time at the latest.
@@ -132,6 +134,7 @@ impl Default for TimingSection {
             hint_after_ms: millis(timing.hint_after),
             deaf_window_ms: millis(timing.deaf_window),
             stuck_after_ms: millis(timing.stuck_after),
+            join_patience_ms: 10_000,
             order_age_max_ms: millis(timing.order_age_max),
             applied_report_us: micros(timing.applied_report),
             session_expiry_s: SessionLimits::default().session_expiry.as_secs(),

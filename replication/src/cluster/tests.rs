@@ -33,7 +33,8 @@ fn numbers_arrive_where_they_belong() {
          [timing]\ntick_ms = 8\nsession_expiry_s = 200\n[client]\ngive_up_ms = 77",
     )
     .unwrap();
-    let node = config.node_config(NodeId(2), 5).unwrap();
+    let node_config = |at: usize| config.node_config(config.nodes[at].member(), 5, config.first_membership());
+    let node = node_config(1);
     assert_eq!((node.group, node.mode, node.life), (GroupId(9), Mode::Raft, 5));
     assert_eq!(node.me, MemberId::new(NodeId(2), Incarnation(1)));
     assert_eq!(node.membership.voters().count(), 3);
@@ -42,7 +43,7 @@ fn numbers_arrive_where_they_belong() {
     assert_eq!((node.limits.request_max, node.limits.retention.entries_max), (100, 5000));
     assert_eq!((node.timing.tick, node.early_commit), (Duration::from_millis(8), false));
     assert_eq!(node.replier_choice, ReplierChoice::Random);
-    assert_ne!(node.seed, config.node_config(NodeId(1), 5).unwrap().seed, "nodes must not time out together");
+    assert_ne!(node.seed, node_config(0).seed, "nodes must not time out together");
     let applier = config.applier_config(NodeId(2));
     assert_eq!(applier.me, NodeId(2));
     assert_eq!((applier.sessions.sessions_max, applier.sessions.session_expiry), (5, Duration::from_secs(200)));
@@ -132,7 +133,7 @@ fn identities() {
     config.validate().unwrap();
     config.nodes[1].incarnation = 0;
     refused(&config, "nodes[1].incarnation");
-    let error = config.node_config(NodeId(7), 1).unwrap_err().to_string();
+    let error = config.no_such_node(NodeId(7)).to_string();
     assert!(error.contains("no node n7") && error.contains("1, 2, 255"), "{error}");
 }
 

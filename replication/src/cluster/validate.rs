@@ -53,6 +53,9 @@ pub enum ConfigError {
         /// All keys of that section.
         known: String,
     },
+    /// Nobody to join.
+    #[error("every node of `nodes` has `join = true`: a group begins with those that have not; remove it from them")]
+    NobodyFirst,
     /// Nowhere to keep data.
     #[error(
         "durability = \"{0}\" needs a place: set `data_dir` to a directory on a disk that stays, or choose durability = \
@@ -237,6 +240,9 @@ impl ClusterConfig {
         if self.mode == Mode::Unreplicated && count != 1 {
             return Err(ConfigError::Unreplicated(count));
         }
+        if self.nodes.iter().all(|entry| entry.join) {
+            return Err(ConfigError::NobodyFirst);
+        }
         let mut ids = BTreeMap::new();
         for (index, entry) in self.nodes.iter().enumerate() {
             if !(1..=NodeId::MAX).contains(&entry.id) {
@@ -344,6 +350,7 @@ impl ClusterConfig {
             ("timing.hint_after_ms", timing.hint_after_ms, 1, hour_ms),
             ("timing.deaf_window_ms", timing.deaf_window_ms, 1, hour_ms),
             ("timing.stuck_after_ms", timing.stuck_after_ms, 1, hour_ms),
+            ("timing.join_patience_ms", timing.join_patience_ms, 1, hour_ms),
             // What followers keep bodies for, minus two retransmission timeouts of the default client.
             ("timing.order_age_max_ms", timing.order_age_max_ms, 1, 2000),
             ("timing.applied_report_us", timing.applied_report_us, 1, 1000 * hour_ms),

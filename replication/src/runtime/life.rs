@@ -9,18 +9,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::id::{GroupId, MemberId};
+use crate::id::{GroupId, Incarnation, MemberId, NodeId};
 
 /// Why a node may not begin to live.
 #[derive(Debug, thiserror::Error)]
 pub enum LifeError {
     /// It has lived before.
     #[error(
-        "node {member:?} of group {} has lived before ({} exists). A node that keeps its log in memory has forgotten its \
-         vote and what it acknowledged when it stops, so the same identity must not come back: acknowledged writes could \
-         be lost (protocol.md §7.5). The other nodes go on without it, as long as a majority of them is up. To start a \
-         new, empty cluster: stop all its nodes, remove that directory's files or choose another `runtime_dir`, then \
-         start all of them",
+        "another process has just begun to live as node {member:?} of group {} ({} exists); one of the two is one too many",
         group.0,
         path.display()
     )]
@@ -58,6 +54,14 @@ pub enum LifeError {
         /// Whose it is.
         owner: u32,
     },
+}
+
+/// The last incarnation as which a node has lived, by the marks in `directory`.
+pub(super) fn last(directory: &Path, group: GroupId, node: NodeId) -> Option<Incarnation> {
+    let prefix = format!("group-{}-node-{}-incarnation-", group.0, node.0);
+    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let lived = names.filter_map(|name| name.to_str()?.strip_prefix(&prefix)?.strip_suffix(".lived")?.parse().ok());
+    lived.max().map(Incarnation)
 }
 
 /// Leaves the mark of `member` in `directory`, which is made if it is not there.
@@ -100,7 +104,6 @@ pub(super) fn mark(directory: &Path, ours: bool, group: GroupId, member: MemberI
 mod tests {
     use super::*;
     use crate::entropy::draw;
-    use crate::id::{Incarnation, NodeId};
 
     #[test]
     fn a_life_is_marked_once_and_the_next_incarnation_is_another() {
@@ -109,11 +112,13 @@ mod tests {
         mark(&directory, false, GroupId(1), member(1), 5).unwrap();
         let again = mark(&directory, false, GroupId(1), member(1), 6).unwrap_err();
         assert!(matches!(again, LifeError::LivedBefore { .. }), "{again}");
-        for part in ["n7", "§7.5", "runtime_dir", "incarnation-1.lived"] {
+        for part in ["n7", "incarnation-1.lived"] {
             assert!(again.to_string().contains(part), "{again}");
         }
         mark(&directory, false, GroupId(1), member(2), 7).unwrap();
         mark(&directory, false, GroupId(2), member(1), 8).unwrap();
+        assert_eq!(last(&directory, GroupId(1), NodeId(7)), Some(Incarnation(2)));
+        assert_eq!(last(&directory, GroupId(1), NodeId(8)), None);
         fs::remove_dir_all(&directory).unwrap();
     }
 

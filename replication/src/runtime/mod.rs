@@ -29,12 +29,13 @@
 //!
 //! # What it leaves behind
 //! A node with memory durability leaves a small file in [`ClusterConfig::runtime_dir`] that says that this identity has
-//! lived, and refuses to start if it finds it there (protocol.md §7.5). Any other node leaves its data, in
-//! [`ClusterConfig::node_dir`], and goes on from there. A third thread writes it ([`crate::storage`]).
+//! lived; if it finds it there, it asks the others to let it in as its next incarnation (protocol.md §7.5). Any other node
+//! leaves its data, in [`ClusterConfig::node_dir`], and goes on from there. A third thread writes it ([`crate::storage`]).
 
 mod disk;
 mod driver;
 mod execution;
+mod identity;
 mod inline;
 mod life;
 mod sockets;
@@ -50,18 +51,19 @@ use std::thread::{self, JoinHandle};
 use multicast::{JoinError, SenderError};
 use r2p2::udp::{Clock, SetupError, Waker};
 
+pub use identity::JoinGroupError;
 pub use life::LifeError;
 
 use crate::applier::{Applier, ApplyPanic};
-use crate::cluster::{ClusterConfig, ConfigError, Durability, Threads};
+use crate::cluster::{ClusterConfig, ConfigError, Threads};
 use crate::config::NodeConfig;
-use crate::entropy;
-use crate::id::{GroupId, NodeId};
+use crate::id::NodeId;
 use crate::node::{Node, StopReason};
 use crate::service::Service;
-use crate::storage::{Safety, SledStorage, Storage, StorageError, Stored};
+use crate::storage::{Storage, StorageError, Stored};
 use disk::Disk;
 use driver::{About, Driver};
+use identity::Begun;
 use inline::Inline;
 use threaded::Threaded;
 
@@ -83,24 +85,17 @@ pub fn start<S: Service>(
     let entry = *config.entry(node).ok_or_else(|| config.no_such_node(node))?;
     let clock = Clock::new();
     let wires = sockets::open(config, &entry, clock)?;
-    let group = GroupId(config.group);
-    let (life, stored, storage) = match config.durability {
-        // As late as possible: what did not start has not lived.
-        Durability::Memory => {
-            let life = entropy::draw();
-            life::mark(&config.runtime_dir(), config.runtime_dir.is_none(), group, entry.member(), life)?;
-            (life, Stored::default(), None)
-        }
-        Durability::Os | Durability::Sync => {
-            let safety = if config.durability == Durability::Sync { Safety::Synced } else { Safety::Written };
-            let path = config.node_dir(node)?;
-            let mut storage = SledStorage::open(&path, group, entry.member(), safety)?;
+    // As late as possible: what did not start has not lived.
+    let Begun { member, life, membership, mut storage } = identity::begin(config, &entry)?;
+    let stored = match &mut storage {
+        None => Stored::default(),
+        Some(storage) => {
             let stored = storage.load()?;
-            tracing::info!(%node, path = %path.display(), entries = stored.records.len(), "storage read");
-            (storage.life(), stored, Some(storage))
+            tracing::info!(%node, entries = stored.records.len(), "storage read");
+            stored
         }
     };
-    let node_config = NodeConfig { service_version: S::VERSION, ..config.node_config(node, life)? };
+    let node_config = NodeConfig { service_version: S::VERSION, ..config.node_config(member, life, membership) };
 
     let applier = Applier::new(service, config.applier_config(node));
     let waker = wires.waker();
@@ -259,6 +254,9 @@ pub enum StartError {
     /// The sockets cannot be used.
     #[error(transparent)]
     Setup(SetupError),
+    /// The group of nodes does not let it in.
+    #[error(transparent)]
+    NotLetIn(#[from] JoinGroupError),
     /// It has lived before, or cannot leave a mark.
     #[error(transparent)]
     Life(#[from] LifeError),

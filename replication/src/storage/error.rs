@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::id::MemberId;
+use crate::id::{MemberId, NodeId};
 
 /// Why a store cannot be opened, or cannot go on. The node stops: it must not guess, and not promise what it may not
 /// keep.
@@ -40,7 +40,7 @@ pub enum StorageError {
     InUse(PathBuf),
     /// It belongs to another node.
     #[error(
-        "{} holds the data of node {found:?} of group {found_group}, not of node {expected:?} of group {expected_group}; \
+        "{} holds the data of node {found:?} of group {found_group}, not of node {expected} of group {expected_group}; \
          check `data_dir`, `group` and the node's id",
         path.display()
     )]
@@ -52,7 +52,7 @@ pub enum StorageError {
         /// In which group.
         found_group: u32,
         /// Who opened it.
-        expected: MemberId,
+        expected: NodeId,
         /// In which group.
         expected_group: u32,
     },

@@ -16,6 +16,7 @@
 
 mod codec;
 mod error;
+mod identity;
 mod sled;
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ pub use self::sled::{Safety, SledStorage};
 pub(crate) use codec::checksum;
 pub use error::StorageError;
 pub(crate) use error::io_error;
+pub use identity::Identity;
 
 /// Term and vote: what Raft must not forget, changed together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -21,12 +21,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use sled::{Config, Db};
 
+use super::identity::Identity;
 use super::{Persist, Storage, StorageError, Stored, codec, io_error};
 use crate::entropy;
-use crate::id::{GroupId, MemberId};
+use crate::id::{GroupId, MemberId, NodeId};
+use crate::membership::Membership;
 
 /// Longest value.
 const PART_MAX: usize = 8 << 10;
@@ -60,7 +62,7 @@ pub struct SledStorage {
     db: Db,
     path: PathBuf,
     safety: Safety,
-    life: u64,
+    identity: Identity,
     /// Number of the next batch in the journal. Not the core's number, which begins anew with each process.
     next: u64,
     log: File,
@@ -71,77 +73,64 @@ pub struct SledStorage {
 }
 
 impl SledStorage {
-    /// Opens the store in `path`, or makes one.
+    /// Opens the store of `node` in `path`; `None` if there is none, nor anything else.
     ///
     /// # Errors
     /// See [`StorageError`].
-    pub fn open(path: &Path, group: GroupId, member: MemberId, safety: Safety) -> Result<Self, StorageError> {
-        let is_there = path.join(LOG_FILE).exists();
-        if !is_there && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(StorageError::NotAStore(path.to_owned()));
+    pub fn open(path: &Path, group: GroupId, node: NodeId, safety: Safety) -> Result<Option<Self>, StorageError> {
+        if !path.join(LOG_FILE).exists() {
+            let is_empty = fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+            return if is_empty { Ok(None) } else { Err(StorageError::NotAStore(path.to_owned())) };
         }
-        fs::create_dir_all(path).map_err(|error| io_error(&error))?;
-        let lock = lock(path)?;
-        let db = open_db(path)?;
-        let log = File::open(path.join(LOG_FILE)).map_err(|error| io_error(&error))?;
-        let mut store =
-            Self { db, path: path.to_owned(), safety, life: 0, next: 0, log, blobs: BTreeSet::new(), _lock: lock };
-        match store.db.get(IDENTITY_KEY).map_err(sled_error)? {
-            Some(identity) => store.check_identity(&identity, group, member)?,
-            None if store.db.is_empty() => store.make_identity(group, member)?,
+        let (db, log, lock) = open_all(path)?;
+        let identity = match db.get(IDENTITY_KEY).map_err(sled_error)? {
+            Some(identity) => Identity::parse(&identity)?,
+            // A process died while it made this store.
+            None if db.is_empty() => return Ok(None),
             None => return Err(StorageError::Damaged("the identity is missing".to_owned())),
+        };
+        if identity.group != group || identity.member.node() != node {
+            return Err(StorageError::Foreign {
+                path: path.to_owned(),
+                found: identity.member,
+                found_group: identity.group.0,
+                expected: node,
+                expected_group: group.0,
+            });
+        }
+        let path = path.to_owned();
+        Ok(Some(Self { db, path, safety, identity, next: 0, log, blobs: BTreeSet::new(), _lock: lock }))
+    }
+
+    /// Makes a store in `path`, where there is nothing, for a member that begins with this membership.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    pub fn make(
+        path: &Path,
+        group: GroupId,
+        member: MemberId,
+        membership: &Membership,
+        safety: Safety,
+    ) -> Result<Self, StorageError> {
+        fs::create_dir_all(path).map_err(|error| io_error(&error))?;
+        let (db, log, lock) = open_all(path)?;
+        let identity = Identity { group, member, life: entropy::draw(), membership: Some(membership.clone()) };
+        let path = path.to_owned();
+        let mut store = Self { db, path, safety, identity, next: 0, log, blobs: BTreeSet::new(), _lock: lock };
+        store.db.insert(IDENTITY_KEY, store.identity.emit()).map_err(sled_error)?;
+        store.sync()?;
+        // The directory's entries, and its own in its parent.
+        for directory in [Some(&*store.path), store.path.parent()].into_iter().flatten() {
+            let synced = File::open(directory).and_then(|directory| directory.sync_all());
+            synced.map_err(|error| io_error(&error))?;
         }
         Ok(store)
     }
 
-    /// Which storage this is: drawn once, when it was made (protocol.md §7.5).
-    pub fn life(&self) -> u64 {
-        self.life
-    }
-
-    fn make_identity(&mut self, group: GroupId, member: MemberId) -> Result<(), StorageError> {
-        self.life = entropy::draw();
-        let mut identity = Vec::new();
-        identity.put_u16(codec::VERSION);
-        identity.put_u32(group.0);
-        identity.put_u64(member.raft());
-        identity.put_u64(self.life);
-        let sum = codec::checksum(&identity);
-        identity.put_u64(sum);
-        self.db.insert(IDENTITY_KEY, identity).map_err(sled_error)?;
-        self.sync()?;
-        // The directory's entries, and its own in its parent.
-        for directory in [Some(&*self.path), self.path.parent()].into_iter().flatten() {
-            let synced = File::open(directory).and_then(|directory| directory.sync_all());
-            synced.map_err(|error| io_error(&error))?;
-        }
-        Ok(())
-    }
-
-    fn check_identity(&mut self, found: &[u8], group: GroupId, member: MemberId) -> Result<(), StorageError> {
-        let damaged = || StorageError::Damaged("the identity is not what was written".to_owned());
-        let found: &[u8; 30] = found.try_into().map_err(|_| damaged())?;
-        let u64_at = |at: usize| found[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        if codec::checksum(&found[..22]) != u64_at(22) {
-            return Err(damaged());
-        }
-        let version = u16::from_be_bytes([found[0], found[1]]);
-        if version != codec::VERSION {
-            return Err(StorageError::Version { found: version, known: codec::VERSION });
-        }
-        let found_group = u32::from_be_bytes([found[2], found[3], found[4], found[5]]);
-        let found_member = MemberId::from_raft(u64_at(6));
-        self.life = u64_at(14);
-        if found_group == group.0 && found_member == member {
-            return Ok(());
-        }
-        Err(StorageError::Foreign {
-            path: self.path.clone(),
-            found: found_member,
-            found_group,
-            expected: member,
-            expected_group: group.0,
-        })
+    /// Whose this is, since when.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Makes what sled has written to its files as safe as the policy demands.
@@ -292,6 +281,14 @@ fn sled_error(error: sled::Error) -> StorageError {
     }
 }
 
+/// Opens the database, its log, and the lock on it, in a directory that is there.
+fn open_all(path: &Path) -> Result<(Db, File, File), StorageError> {
+    let lock = lock(path)?;
+    let db = open_db(path)?;
+    let log = File::open(path.join(LOG_FILE)).map_err(|error| io_error(&error))?;
+    Ok((db, log, lock))
+}
+
 /// Takes the directory for this process alone: the lock is on the directory itself, nothing to remove, nothing to forget.
 fn lock(path: &Path) -> Result<File, StorageError> {
     let directory = File::open(path).map_err(|error| io_error(&error))?;
@@ -339,7 +336,10 @@ mod tests {
         }
 
         fn open(&self) -> Result<SledStorage, StorageError> {
-            SledStorage::open(&self.0, GroupId(1), N1, Safety::Synced)
+            match SledStorage::open(&self.0, GroupId(1), N1.node(), Safety::Synced)? {
+                Some(store) => Ok(store),
+                None => SledStorage::make(&self.0, GroupId(1), N1, &membership(), Safety::Synced),
+            }
         }
     }
 
@@ -347,6 +347,13 @@ mod tests {
         fn drop(&mut self) {
             _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    fn membership() -> Membership {
+        use crate::membership::Addresses;
+
+        let address = "127.0.0.1:1".parse().unwrap();
+        Membership::of_voters([(N1, Addresses { peers: address, requests: address, group_requests: None })])
     }
 
     fn batch(first: u64, terms: &[u64], len: usize) -> Persist {
@@ -368,7 +375,8 @@ mod tests {
         let place = Place::new();
         let mut store = place.open().unwrap();
         assert_eq!(store.load(), Ok(Stored::default()));
-        let life = store.life();
+        let life = store.identity().life;
+        assert_eq!(store.identity().membership, Some(membership()));
         for batch in [batch(1, &[1, 1, 1], 10), batch(2, &[2, 2], 3 * PART_MAX), batch(4, &[2], 0)] {
             store.write(&batch).unwrap();
         }
@@ -376,7 +384,7 @@ mod tests {
         drop(store);
         let mut store = place.open().unwrap();
         let stored = store.load().unwrap();
-        assert_eq!((terms(&stored), store.life()), (vec![1, 2, 2, 2], life));
+        assert_eq!((terms(&stored), store.identity().life), (vec![1, 2, 2, 2], life));
         assert_eq!(stored.hard_state, HardState { term: 2, vote: Some(N1) });
         assert_eq!(stored.records[1].body.len(), 3 * PART_MAX);
         assert_eq!(stored.lives, [(N1, 1), (N1, 2), (N1, 4)]);
@@ -446,10 +454,10 @@ mod tests {
         let store = place.open().unwrap();
         assert!(matches!(place.open(), Err(StorageError::InUse(_))));
         drop(store);
-        let other = SledStorage::open(&place.0, GroupId(1), MemberId::new(NodeId(2), Incarnation(1)), Safety::Synced);
+        let other = SledStorage::open(&place.0, GroupId(1), NodeId(2), Safety::Synced);
         let error = other.unwrap_err();
         assert!(matches!(error, StorageError::Foreign { .. }) && error.to_string().contains("n1.1"), "{error}");
-        assert!(SledStorage::open(&place.0, GroupId(2), N1, Safety::Synced).is_err());
+        assert!(SledStorage::open(&place.0, GroupId(2), NodeId(1), Safety::Synced).is_err());
         let somewhere = Place::new();
         fs::create_dir(&somewhere.0).unwrap();
         fs::write(somewhere.0.join("letter"), "dear").unwrap();

@@ -21,12 +21,13 @@ use crate::output::Failure;
 /// Run one node of a cluster in the foreground, until Ctrl-C.
 ///
 /// Every node of a cluster, and every client, reads the same configuration. With durability = "os" or "sync" a node goes
-/// on from its data when it is started again. In memory mode it has forgotten everything after it has stopped: the same
-/// identity must not come back (docs/protocol.md §7.5), and a second start is refused.
+/// on from its data when it is started again. In memory mode it has forgotten everything after it has stopped, so it
+/// comes back as its next incarnation, if the others let it in (docs/protocol.md §7.5).
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Logs go to stderr; RUST_LOG chooses how much (RUST_LOG=debug).\n\n\
     Examples:\n  \
         hovercraft node --config cluster.toml --id 1\n  \
+        hovercraft node --config cluster.toml --id 3 --join    its directory is gone, or it is new\n  \
         RUST_LOG=hovercraft=debug hovercraft node --config cluster.toml --id 2 --app counter")]
 pub(crate) struct Args {
     /// The cluster's configuration (TOML).
@@ -35,6 +36,11 @@ pub(crate) struct Args {
     /// Which of its nodes this is.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..))]
     id: u16,
+    /// Without data, ask the cluster to let this node in: it was not there at first, or its data is lost. It takes the
+    /// place of whoever it was before, gets a copy of everything, and votes when it has caught up. The same as `join = true`
+    /// in the node's part of the configuration.
+    #[arg(long)]
+    join: bool,
     #[command(flatten)]
     service: ServiceArgs,
 }
@@ -79,7 +85,10 @@ impl App {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
-    let config = ClusterConfig::load(&args.config).map_err(Failure::usage)?;
+    let mut config = ClusterConfig::load(&args.config).map_err(Failure::usage)?;
+    for entry in config.nodes.iter_mut().filter(|entry| entry.id == args.id) {
+        entry.join |= args.join;
+    }
     let name = args.service.app.name();
     match args.service.app {
         App::Kv => serve(&config, args.id, name, Kv::default()),
