@@ -41,8 +41,14 @@ fn measure(directory: &Path, entries: u64) {
     let record = StoredRecord { term: 1, entry: vec![7; ENTRY_LEN].into(), body: Bytes::from_static(&[7; BODY]) };
     let bytes = vec![7; entries as usize * (ENTRY_LEN + BODY + 12)];
     let (mut bare_time, mut store_time, mut cpu) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-    let mut batch =
-        Persist { number: 0, hard_state: None, lives: Vec::new(), first: 1, records: vec![record; entries as usize] };
+    let mut batch = Persist {
+        number: 0,
+        hard_state: None,
+        lives: Vec::new(),
+        compacted: None,
+        first: 1,
+        records: vec![record; entries as usize],
+    };
     let clock = Clock::new();
     for _ in 0..TURNS {
         let began = clock.now();

@@ -57,6 +57,9 @@ pub struct NodeConfig {
     /// Whether promises count only once the driver has persisted them, as [`crate::storage`] says; otherwise the memory
     /// of a majority is enough, and a process that has ended must not come back.
     pub durable: bool,
+    /// Whether there is an archive ([`crate::snapshot`]). A node without takes, gives and receives no snapshots: its journal
+    /// grows for ever, and if it is further behind than the leader's log goes back it stays behind.
+    pub archive: bool,
     /// Seed of the little randomness there is: election timeouts, whom to ask first.
     pub seed: u64,
     /// Key of the request identities; the same in the whole group and in its clients.
@@ -125,6 +128,43 @@ impl Default for Timing {
     }
 }
 
+/// When snapshots are taken, how long they are kept, and what their transfer may take (protocol.md §7.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotLimits {
+    /// A durable node takes one when what it has written of its log since the last has so many bytes. Twice that is about
+    /// what the log takes on disk. While an older snapshot is being read by another node it may become four times that.
+    pub after_bytes: usize,
+    /// The same in entries.
+    pub after_entries: u64,
+    /// Most chunks that a node which receives a snapshot has asked for and not kept yet.
+    pub chunks_in_flight_max: usize,
+    /// Most chunks that are being read for other nodes. Whoever asks for more is not answered, and asks again.
+    pub reads_in_flight_max: usize,
+    /// How long a snapshot that this node does not need itself stays after somebody has read of it.
+    pub keep_after_use: Duration,
+    /// Most entries that a leader keeps for a node that receives a snapshot, to go on from there.
+    pub hold_entries_max: usize,
+    /// The same in bytes of entries and bodies.
+    pub hold_bytes_max: usize,
+    /// When there was no room for a snapshot: how long until the next attempt.
+    pub retry_after: Duration,
+}
+
+impl Default for SnapshotLimits {
+    fn default() -> Self {
+        Self {
+            after_bytes: 512 << 20,
+            after_entries: 8_000_000,
+            chunks_in_flight_max: 64,
+            reads_in_flight_max: 128,
+            keep_after_use: Duration::from_secs(30),
+            hold_entries_max: 1 << 20,
+            hold_bytes_max: 1 << 30,
+            retry_after: Duration::from_secs(10),
+        }
+    }
+}
+
 /// How much of everything. Every queue of the core has its limit here and a counter for what it refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -156,6 +196,8 @@ pub struct Limits {
     pub held: HeldLimits,
     /// Plain requests remembered.
     pub plain: PlainLimits,
+    /// Snapshots.
+    pub snapshots: SnapshotLimits,
 }
 
 impl Default for Limits {
@@ -175,6 +217,7 @@ impl Default for Limits {
             fetch: FetchLimits::default(),
             held: HeldLimits::default(),
             plain: PlainLimits::default(),
+            snapshots: SnapshotLimits::default(),
         }
     }
 }
@@ -190,6 +233,7 @@ impl NodeConfig {
             mode: Mode::default(),
             service_version: 1,
             durable: false,
+            archive: false,
             seed: me.raft(),
             digest_key: DigestKey::default(),
             timing: Timing::default(),

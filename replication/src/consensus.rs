@@ -226,16 +226,36 @@ impl Consensus {
         true
     }
 
-    /// The node has everything up to an entry of this index and term by a snapshot, after which these are the members; what
-    /// its log had is gone.
-    pub fn restore(&mut self, compacted: (LogIndex, Term), membership: Membership) {
-        assert!(!self.is_leader() && compacted.0 > self.commit(), "a snapshot only takes a follower forward");
-        self.membership = membership.clone();
-        *self.log_mut() = Log::after(compacted, membership);
-        self.raft.raft_log.committed = compacted.0;
-        self.remake(compacted.0);
+    /// The node has everything up to where this log begins by a snapshot; what its own log had is gone. In `known_in` the last
+    /// entry before it was known to be committed; see [`Consensus::commit_known`].
+    pub fn restore(&mut self, log: Log, known_in: Term) {
+        let index = log.last();
+        assert!(log.is_empty(), "a snapshot has nothing behind it");
+        assert!(!self.is_leader() && index > self.commit(), "a snapshot only takes a follower forward");
+        self.catch_up_with_term(known_in);
+        self.membership = log.membership().clone();
+        *self.log_mut() = log;
+        self.raft.raft_log.committed = index;
+        // What was to be said was about the log that is gone, and so was what is known of the leader's.
+        self.raft.msgs.clear();
+        self.verified = (0, 0);
+        self.remake(index);
         // The persisted log ends with the snapshot, which is.
-        self.raft.raft_log.persisted = compacted.0;
+        self.raft.raft_log.persisted = index;
+    }
+
+    /// What the log has up to `index` is committed, as somebody knew in the term `known_in`. A leader of an earlier one may
+    /// not have it, so this node does not follow such a leader any more.
+    pub fn commit_known(&mut self, index: LogIndex, known_in: Term) {
+        self.catch_up_with_term(known_in);
+        self.commit_to(index, None);
+    }
+
+    fn catch_up_with_term(&mut self, term: Term) {
+        if term > self.term() {
+            self.raft.become_follower(term, INVALID_ID);
+            self.after_step();
+        }
     }
 
     /// Makes the crate's state anew from the log, as of a follower that knows what this one does.

@@ -63,6 +63,14 @@ mutations! {
     HeartbeatCommitUnclamped "heartbeat-commit-unclamped" "§6.6" "a heartbeat's commit index goes to Raft as it is";
     EarlyCommitAnySize "early-commit-any-size" "§5.6" "followers of groups of any size commit with the leader alone";
     AppendNotRepeated "append-not-repeated" "§5.4" "the leader does not repeat what is not acknowledged";
+    // Snapshots.
+    SnapshotWithoutSessions "snapshot-without-sessions" "§6.8" "a snapshot has the service's state and forgets the sessions";
+    SnapshotWithoutPlain "snapshot-without-plain" "§3.3" "a snapshot forgets which plain requests were ordered lately";
+    ChunkUnverified "chunk-unverified" "§7.4" "damaged chunks are taken for what they say they are";
+    SnapshotInstalledBackwards "snapshot-installed-backwards" "§7.4" "a snapshot takes the place of what is newer";
+    TailLostBySnapshot "tail-lost-by-snapshot" "§7.4" "a snapshot takes acknowledged entries behind it away";
+    CompactedBeforeSafe "compacted-before-safe" "§7.4" "the journal is compacted before the snapshot is safe";
+    BehindIgnored "behind-ignored" "§7.4" "a node that needs a snapshot does not ask for one";
     // Ordering and repliers.
     ReplierRechosen "replier-rechosen" "§6.4" "the leader answers itself in place of a replier out of step";
     QueueUnbounded "queue-unbounded" "§6.5" "a replier owes more than B answers";

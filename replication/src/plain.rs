@@ -77,6 +77,14 @@ impl PlainMemory {
         self.known.remove(identity);
     }
 
+    /// The newest that are remembered, at most `count`, oldest first, each with its age.
+    pub fn newest(&self, now: Instant, count: usize) -> impl Iterator<Item = (SocketAddrV4, Digest, Duration)> {
+        let skipped = self.oldest_first.len().saturating_sub(count);
+        let newest = self.oldest_first.iter().skip(skipped);
+        let known = newest.filter(|(_, _, identity, number)| self.known.get(identity) == Some(number));
+        known.map(move |(at, client, identity, _)| (*client, *identity, now.since(*at)))
+    }
+
     /// How many requests are remembered.
     pub fn len(&self) -> usize {
         self.oldest_first.len()
@@ -154,6 +162,18 @@ mod tests {
         assert!(!memory.knows(Instant::ZERO, CLIENT, &Digest(1)));
         memory.remember(Instant::ZERO, CLIENT, Digest(1));
         assert!(memory.knows(Instant::ZERO, CLIENT, &Digest(1)));
+    }
+
+    #[test]
+    fn the_newest_are_told_with_their_age_and_without_what_was_withdrawn() {
+        let mut memory = PlainMemory::new(PlainLimits::default());
+        for id in 1..=4 {
+            memory.remember(Instant::from_nanos(id), CLIENT, Digest(id.into()));
+        }
+        memory.withdraw(&Digest(3));
+        let told: Vec<_> = memory.newest(Instant::from_nanos(10), 3).collect();
+        let age = Duration::from_nanos;
+        assert_eq!(told, [(CLIENT, Digest(2), age(8)), (CLIENT, Digest(4), age(6))]);
     }
 
     #[test]

@@ -88,6 +88,9 @@ pub(crate) fn describe<'a>(at: Instant, from: Party, to: Party, via: Via, packet
 /// The kind of an internal message, read from the one byte that says so: most rules need no more.
 pub(crate) fn internal(packet: &Bytes) -> &'static str {
     let Ok(view) = Packet::new_checked(&packet[..]) else { return "garbage" };
+    if !view.is_first() {
+        return "fragment";
+    }
     match view.payload().get(1) {
         Some(1) => "append",
         Some(2) => "append_ack",
@@ -102,6 +105,12 @@ pub(crate) fn internal(packet: &Bytes) -> &'static str {
         Some(11) => "refused",
         Some(12) => "members_query",
         Some(13) => "members",
+        Some(14) => "behind",
+        Some(15) => "snapshot_fetch",
+        Some(16) => "snapshot_chunk",
+        Some(17) => "snapshot_missing",
+        Some(18) => "receiving",
+        Some(19) => "installed",
         _ => "fragment",
     }
 }

@@ -182,7 +182,10 @@ fn a_restarted_memory_node_is_refused_with_an_explanation() {
 
 #[test]
 fn a_node_far_behind_is_shown_as_needing_a_snapshot_and_is_assigned_nothing() {
-    let mut world = cluster(3, |config| config.node.limits.retention.entries_max = 50);
+    let mut world = cluster(3, |config| {
+        config.node.limits.retention.entries_max = 50;
+        config.node.archive = false;
+    });
     let leader = world.elect();
     let lagging = (1..=3).find(|id| *id != leader).unwrap();
     world.isolate(lagging, &[]);

@@ -78,7 +78,11 @@ impl<S: Service> Applier<S> {
             applied: self.applied,
             version: self.version,
             hash: self.state_hash(),
-            sessions: self.sessions.clone(),
+            sessions: if mutated!(SnapshotWithoutSessions) {
+                SessionTable::new(*self.sessions.limits())
+            } else {
+                self.sessions.clone()
+            },
             service: self.service.view(),
         }
     }

@@ -7,6 +7,7 @@
 mod append;
 mod bodies;
 mod codec;
+mod snapshot;
 
 use bytes::Bytes;
 
@@ -14,6 +15,7 @@ pub use append::{APPEND_LEN, Append, AppendEntries, AppendEntry};
 pub use bodies::{Bodies, Body, Fetch, FetchItem, Hint, ITEMS_MAX};
 pub use codec::MessageError;
 use codec::{Reader, Writer};
+pub use snapshot::{Behind, CHUNKS_MAX, Installed, Receiving, SnapshotChunk, SnapshotFetch, SnapshotMissing};
 
 use crate::id::{GroupId, Incarnation, LogIndex, MemberId, NodeId, Term};
 use crate::membership::Membership;
@@ -69,6 +71,18 @@ pub enum Message {
     Members(Membership),
     /// The receiver is not who it says it is, or has forgotten what it promised (§7.5).
     Refused(Refused),
+    /// The receiver needs a snapshot.
+    Behind(Behind),
+    /// Chunks of a snapshot wanted.
+    SnapshotFetch(SnapshotFetch),
+    /// A chunk of a snapshot.
+    SnapshotChunk(SnapshotChunk),
+    /// No such snapshot here, or not yet.
+    SnapshotMissing(SnapshotMissing),
+    /// The sender receives a snapshot.
+    Receiving(Receiving),
+    /// The sender has everything up to a committed entry.
+    Installed(Installed),
 }
 
 /// A follower's answer to an Append or a Heartbeat.
@@ -186,6 +200,12 @@ impl Message {
             Self::Refused(_) => "refused",
             Self::MembersQuery => "members_query",
             Self::Members(_) => "members",
+            Self::Behind(_) => "behind",
+            Self::SnapshotFetch(_) => "snapshot_fetch",
+            Self::SnapshotChunk(_) => "snapshot_chunk",
+            Self::SnapshotMissing(_) => "snapshot_missing",
+            Self::Receiving(_) => "receiving",
+            Self::Installed(_) => "installed",
         }
     }
 
@@ -225,6 +245,14 @@ impl Message {
             Self::Refused(refused) => {
                 to.u8(refused.reason as u8);
                 to.u64(refused.life);
+            }
+            Self::Behind(Behind { min: index }) | Self::Receiving(Receiving { index }) => to.u64(*index),
+            Self::SnapshotFetch(fetch) => fetch.emit(&mut to),
+            Self::SnapshotChunk(chunk) => chunk.emit(&mut to),
+            Self::SnapshotMissing(missing) => missing.emit(&mut to),
+            Self::Installed(installed) => {
+                to.u64(installed.index);
+                to.u64(installed.term);
             }
         }
         to.finish()
@@ -296,6 +324,12 @@ impl Message {
                 let bytes = from.bytes(len)?;
                 Self::Members(Membership::parse(&bytes).ok_or(MessageError::BadValue("membership"))?)
             }
+            KIND_BEHIND => Self::Behind(Behind { min: from.number()? }),
+            KIND_SNAPSHOT_FETCH => Self::SnapshotFetch(SnapshotFetch::parse(&mut from)?),
+            KIND_SNAPSHOT_CHUNK => Self::SnapshotChunk(SnapshotChunk::parse(&mut from)?),
+            KIND_SNAPSHOT_MISSING => Self::SnapshotMissing(SnapshotMissing::parse(&mut from)?),
+            KIND_RECEIVING => Self::Receiving(Receiving { index: from.number()? }),
+            KIND_INSTALLED => Self::Installed(Installed { index: from.number()?, term: from.number()? }),
             other => return Err(MessageError::UnknownKind(other)),
         };
         from.end()?;
@@ -317,6 +351,12 @@ impl Message {
             Self::Refused(_) => KIND_REFUSED,
             Self::MembersQuery => KIND_MEMBERS_QUERY,
             Self::Members(_) => KIND_MEMBERS,
+            Self::Behind(_) => KIND_BEHIND,
+            Self::SnapshotFetch(_) => KIND_SNAPSHOT_FETCH,
+            Self::SnapshotChunk(_) => KIND_SNAPSHOT_CHUNK,
+            Self::SnapshotMissing(_) => KIND_SNAPSHOT_MISSING,
+            Self::Receiving(_) => KIND_RECEIVING,
+            Self::Installed(_) => KIND_INSTALLED,
         }
     }
 }
@@ -334,6 +374,12 @@ const KIND_HINT: u8 = 10;
 const KIND_REFUSED: u8 = 11;
 const KIND_MEMBERS_QUERY: u8 = 12;
 const KIND_MEMBERS: u8 = 13;
+const KIND_BEHIND: u8 = 14;
+const KIND_SNAPSHOT_FETCH: u8 = 15;
+const KIND_SNAPSHOT_CHUNK: u8 = 16;
+const KIND_SNAPSHOT_MISSING: u8 = 17;
+const KIND_RECEIVING: u8 = 18;
+const KIND_INSTALLED: u8 = 19;
 
 fn emit_ack(ack: &AppendAck, to: &mut Writer) {
     to.u8(u8::from(ack.heartbeat));

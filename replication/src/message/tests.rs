@@ -6,6 +6,7 @@ use r2p2::{Digest, Instant};
 
 use super::*;
 use crate::entry::{Entry, EntryKind, RequestHead};
+use crate::snapshot::{CHUNK_LEN, Chunk, SnapshotInfo};
 
 #[test]
 fn a_commit_notice_byte_by_byte() {
@@ -187,7 +188,44 @@ fn any_message() -> impl Strategy<Value = Message> {
         number().prop_map(|commit| Message::CommitNotice(CommitNotice { commit })),
         Just(Message::TimeoutNow),
         any::<u64>().prop_map(|life| Message::Refused(Refused { reason: Refusal::AnotherLife, life })),
+        snapshot_messages(),
         prop::collection::vec(any::<u128>(), 0..5)
             .prop_map(|ids| Message::Hint(Hint { identities: ids.into_iter().map(Digest).collect() })),
     ]
+}
+
+fn snapshot_messages() -> impl Strategy<Value = Message> {
+    let number = || 0..NUMBER_MAX;
+    let info = (1..=u64::MAX, number(), number(), 1..=u64::MAX);
+    let info = info.prop_map(|(id, index, term, len)| SnapshotInfo { id, index, term, len });
+    let chunk = (info, number(), any::<u64>(), any_body()).prop_map(|(info, number, checksum, bytes)| {
+        Message::SnapshotChunk(SnapshotChunk { info, chunk: Chunk { number, checksum, bytes } })
+    });
+    let fetch = (any::<u64>(), number(), number(), 0..=CHUNKS_MAX)
+        .prop_map(|(id, min, first, count)| Message::SnapshotFetch(SnapshotFetch { id, min, first, count }));
+    let missing = (any::<u64>(), number(), any::<bool>())
+        .prop_map(|(id, min, soon)| Message::SnapshotMissing(SnapshotMissing { id, min, soon }));
+    prop_oneof![
+        chunk,
+        fetch,
+        missing,
+        number().prop_map(|min| Message::Behind(Behind { min })),
+        number().prop_map(|index| Message::Receiving(Receiving { index })),
+        (number(), number()).prop_map(|(index, term)| Message::Installed(Installed { index, term })),
+    ]
+}
+
+#[test]
+fn chunks_at_the_limit_and_one_past_it() {
+    for (count, good) in [(CHUNKS_MAX, true), (CHUNKS_MAX + 1, false)] {
+        let fetch = SnapshotFetch { id: 1, min: 1, first: 0, count };
+        let bytes = Bytes::from(Message::SnapshotFetch(fetch).emit(&envelope()));
+        assert_eq!(Message::parse(&bytes).is_ok(), good, "{count}");
+    }
+    for (len, good) in [(CHUNK_LEN, true), (CHUNK_LEN + 1, false)] {
+        let info = SnapshotInfo { id: 1, index: 1, term: 1, len: 1 };
+        let chunk = Chunk { number: 0, checksum: 0, bytes: vec![0; len].into() };
+        let bytes = Bytes::from(Message::SnapshotChunk(SnapshotChunk { info, chunk }).emit(&envelope()));
+        assert_eq!(Message::parse(&bytes).is_ok(), good, "{len}");
+    }
 }

@@ -106,6 +106,38 @@ counters! {
     commits_early,
     /// Entries replaced by another leader's.
     entries_replaced,
+    /// Snapshots taken.
+    snapshots_taken,
+    /// Snapshots that were not taken, or not received, for lack of room.
+    snapshots_without_room,
+    /// Snapshots received, whole and checked.
+    snapshots_received,
+    /// Snapshots received that told nothing new.
+    snapshots_not_needed,
+    /// Snapshots that took the place of what this node had.
+    snapshots_installed,
+    /// Followers told that they need a snapshot.
+    behinds_sent,
+    /// Followers that say they have everything up to an entry which is another one here.
+    installs_disbelieved,
+    /// Chunks of snapshots given to others.
+    chunks_given,
+    /// Times others asked for more chunks than are read at once.
+    chunks_refused_full,
+    /// Chunks asked for, each time.
+    chunks_asked,
+    /// Chunks received.
+    chunks_received,
+    /// Chunks that did not come in time.
+    chunks_lost,
+    /// Chunks received that are damaged, or do not fit.
+    chunks_damaged,
+    /// Chunks received that nobody asked for, or of another snapshot.
+    chunks_unwanted,
+    /// Times a snapshot was asked for from somebody else.
+    sources_changed,
+    /// Snapshots half received and given up.
+    transfers_abandoned,
     /// Times this node changed term or role.
     role_changes,
     /// Elections won.

@@ -242,7 +242,7 @@ impl Node {
     fn take_append(&mut self, now: Instant, from: MemberId, append: Append) -> bool {
         let term = self.consensus.term();
         // Not only when something has been executed: what hangs must not keep what is not needed.
-        self.consensus.log_mut().compact(self.applied, &self.config.limits.retention);
+        self.compact_log(now);
         if !append.entries.0.is_empty() && self.is_full() {
             self.counters.appends_refused_full += 1;
             return false;
@@ -325,7 +325,8 @@ impl Node {
     /// Appends for it would be to wait for what only they can tell.
     fn is_full(&self) -> bool {
         let (log, limits) = (self.consensus.log(), &self.config.limits);
-        let behind = self.consensus.commit() - self.applied;
+        // What a snapshot has is not executed, only put in place.
+        let behind = self.consensus.commit() - self.applied.max(self.snapshots.installing.unwrap_or(0));
         let entries_max = limits.retention.entries_max.max(limits.window_entries_max) as u64;
         let bytes_max = limits.retention.bytes_max.max(limits.window_bytes_max);
         behind >= entries_max || behind > 0 && log.bytes() >= bytes_max && log.first() > self.applied

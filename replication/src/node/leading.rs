@@ -48,7 +48,7 @@ pub(super) struct Leading {
 
 /// A follower as its leader sees it.
 #[derive(Debug)]
-struct Peer {
+pub(super) struct Peer {
     member: MemberId,
     /// When it last acknowledged in this term.
     heard: Option<Instant>,
@@ -66,6 +66,8 @@ struct Peer {
     timed: Option<(LogIndex, Instant)>,
     /// Further behind than the log is kept.
     needs_snapshot: bool,
+    /// It receives a snapshot of this index, or has done so a moment ago, and will need the log behind it.
+    pub(super) hold: Option<LogIndex>,
     /// Its last acknowledgement was of less than it had acknowledged before.
     acknowledged_less: bool,
     /// The version of its service, once it has said so.
@@ -155,7 +157,17 @@ impl Leading {
         self.peers.iter().filter(move |peer| peer.in_step && peer.is_fresh(now, fresh))
     }
 
-    fn peer(&mut self, member: MemberId) -> Option<&mut Peer> {
+    /// From where on those who are heard and receive a snapshot will need the log.
+    pub(super) fn holds(&self, now: Instant, within: Duration) -> impl Iterator<Item = LogIndex> {
+        self.peers.iter().filter(move |peer| peer.is_fresh(now, within)).filter_map(|peer| peer.hold)
+    }
+
+    /// Whether the log is kept for this follower.
+    fn is_held_for(&self, node: NodeId) -> bool {
+        self.peers.iter().any(|peer| peer.member.node() == node && peer.hold.is_some())
+    }
+
+    pub(super) fn peer(&mut self, member: MemberId) -> Option<&mut Peer> {
         self.peers.iter_mut().find(|peer| peer.member == member)
     }
 }
@@ -175,9 +187,15 @@ impl Peer {
             rtt: RttEstimator::new(min * 4, min, timing.append_retry_max),
             timed: None,
             needs_snapshot: false,
+            hold: None,
             acknowledged_less: false,
             version: None,
         }
+    }
+
+    /// What it has said last of itself: what it has applied, and the version of its service.
+    pub(super) fn said(&self) -> (LogIndex, u32) {
+        (self.applied, self.version.unwrap_or(0))
     }
 
     fn is_fresh(&self, now: Instant, fresh: Duration) -> bool {
@@ -479,7 +497,10 @@ impl Node {
         let out_of_reach = self.consensus.next(from).is_some_and(|next| next < first);
         let Some(peer) = self.leading.as_mut().and_then(|leading| leading.peer(from)) else { return };
         peer.acknowledged(now, matched);
-        peer.needs_snapshot = matched + 1 < first && (out_of_reach || peer.needs_snapshot);
+        let needed = peer.needs_snapshot;
+        peer.needs_snapshot = matched + 1 < first && (out_of_reach || needed);
+        // Once per heartbeat, and when it is new.
+        let tell = peer.needs_snapshot && (ack.heartbeat || !needed);
         // A restarted node has what it acknowledged, but must hear in this term that it matches before it may commit it.
         // Where nothing is new, nothing else would tell it.
         // (Once may be an acknowledgement that was overtaken.)
@@ -493,6 +514,9 @@ impl Node {
             // What was sent to it before it fell out of step may have been lost.
             peer.sent = peer.sent.min(matched);
         }
+        if tell {
+            self.tell_behind(from);
+        }
         if remind {
             let append = self.append_after(matched);
             self.counters.appends_unicast += 1;
@@ -503,7 +527,7 @@ impl Node {
     /// Raft wants to know whether `to` agrees at `prev`: an Append from there, with as much as fits a datagram.
     pub(super) fn probe(&mut self, to: MemberId, prev: LogIndex) {
         let last = self.consensus.log().last();
-        let appends = self.appends(prev + 1, last, 1);
+        let appends = self.appends(prev + 1, last, 1, false);
         let append = appends.into_iter().next().unwrap_or_else(|| self.append_after(prev));
         if let Some(leading) = &mut self.leading
             && let Some(peer) = leading.peer(to)
@@ -538,6 +562,7 @@ impl Node {
             let end = last.min(matched + burst);
             if end == last {
                 peer.in_step = true;
+                peer.hold = None;
             }
             if end > matched {
                 peer.was_sent(now, end);
@@ -611,7 +636,7 @@ impl Node {
                 }
             }
             Mode::Hovercraft => {
-                for append in self.appends(from, to, usize::MAX) {
+                for append in self.appends(from, to, usize::MAX, false) {
                     self.counters.appends_shared += 1;
                     self.emit_append(None, append);
                 }
@@ -620,7 +645,9 @@ impl Node {
     }
 
     fn send_entries_to(&mut self, node: NodeId, from: LogIndex, to: LogIndex) {
-        for append in self.appends(from, to, usize::MAX) {
+        // What is kept for those who receive a snapshot, the others may not keep: they could not give the bodies.
+        let inline = self.leading.as_ref().is_some_and(|leading| leading.is_held_for(node));
+        for append in self.appends(from, to, usize::MAX, inline) {
             self.counters.appends_unicast += 1;
             self.emit_append(Some(node), append);
         }
@@ -634,9 +661,10 @@ impl Node {
         }
     }
 
-    /// The entries of a range as Appends that fit a datagram each, at most `count` of them.
-    fn appends(&self, from: LogIndex, to: LogIndex, count: usize) -> Vec<Append> {
-        let inline = self.config.mode == Mode::Raft;
+    /// The entries of a range as Appends that fit a datagram each, at most `count` of them; with their
+    /// bodies if `inline`, as always in mode `raft`.
+    fn appends(&self, from: LogIndex, to: LogIndex, count: usize, inline: bool) -> Vec<Append> {
+        let inline = inline || self.config.mode == Mode::Raft;
         let budget = entries_budget(&self.config);
         let log = self.consensus.log();
         let mut appends: Vec<Append> = Vec::new();

@@ -12,7 +12,9 @@
 //!
 //! [`Output::Persist`] is handed out only with [`NodeConfig::durable`]: it goes to a [`crate::storage::Storage`], in the
 //! order given, and is reported by [`Node::handle_persisted`]. Everything else may be done at once, whatever is still
-//! being written: what must wait for the disk stays in here until that report.
+//! being written: what must wait for the disk stays in here until that report. With [`NodeConfig::archive`] there is also
+//! [`Output::Archive`], and [`Work::Snapshot`] and [`Work::Install`] among what is to be executed; what comes of them is
+//! told by [`Node::handle_archive`].
 //!
 //! `now` never goes backwards. [`Output::Apply`] is executed in the order given, by an [`crate::applier::Applier`] on
 //! whatever thread, and reported by [`Node::handle_applied`]; [`Output::Stop`] is final.
@@ -32,6 +34,7 @@ mod peers;
 mod persistence;
 mod queues;
 mod requests;
+mod snapshots;
 mod status;
 mod versions;
 
@@ -48,8 +51,9 @@ pub use counters::Counters;
 use following::Following;
 use leading::Leading;
 pub use members::CommandError;
-use persistence::Persistence;
+use persistence::{Persistence, Restored};
 pub use queues::Queue;
+use snapshots::{Receiver, Snapshots};
 pub use status::{CounterValue, PeerStatus, StatusReport};
 pub(crate) use versions::parse as parse_version;
 
@@ -65,6 +69,7 @@ use crate::membership::Membership;
 use crate::message::{Append, AppendAck, AppendEntries, Message, Refusal, Refused, Reject, Vote, VoteReply};
 use crate::plain::PlainMemory;
 use crate::service::Class;
+use crate::snapshot::ArchiveWork;
 use crate::storage::{Persist, StorageError, Stored};
 use crate::unordered::UnorderedSet;
 
@@ -89,6 +94,8 @@ pub enum Output {
     Persist(Persist),
     /// Execute this, after everything handed out before.
     Apply(Work),
+    /// Have the archive do this, after everything handed out before; see [`crate::snapshot::ArchiveWork`].
+    Archive(ArchiveWork),
     /// These belong to the group now: where to send what is for all others, if the network does not know.
     Members(Membership),
     /// Answer a request about the node or its group; see [`Node::serve_admin`].
@@ -203,6 +210,7 @@ pub struct Node {
     following: Following,
     leading: Option<Leading>,
     persistence: Persistence,
+    snapshots: Snapshots,
     seen: (Term, Role),
     lives: BTreeMap<MemberId, u64>,
     /// Entries handed out for execution, and executed.
@@ -226,22 +234,24 @@ impl Node {
         Self::restart(now, config, classify, Stored::default()).expect("nothing is not damaged")
     }
 
-    /// A node that goes on from what it has kept. It executes its log again, as far as somebody tells it that it is
-    /// committed; its service begins anew.
+    /// A node that goes on from what it has kept. If there is a snapshot the first thing it says is that it is to be put in
+    /// place ([`Work::Install`]). It executes its log again, as far as somebody tells it that it is committed; without a
+    /// snapshot its service begins anew.
     ///
     /// # Errors
-    /// [`StorageError::Damaged`] if what was kept cannot have been written by a node.
+    /// [`StorageError::Damaged`] if what was kept cannot have been written by a node, or the snapshot is missing after which
+    /// its log begins.
     pub fn restart(
         now: Instant,
         config: NodeConfig,
         classify: fn(&[u8]) -> Class,
         stored: Stored,
     ) -> Result<Self, StorageError> {
-        let mut plain = PlainMemory::new(config.limits.plain);
-        let log = persistence::restore(now, &config, &stored, &mut plain)?;
+        let Restored { log, plain, log_time } = persistence::restore(now, &config, &stored)?;
         let restored = log.last();
-        let log_time = (1..=restored).filter_map(|index| log.get(index)).map(|record| record.entry.time).max();
+        let began_after = log.first() - 1;
         let consensus = Consensus::new(&config, log);
+        let snapshot = stored.snapshot.as_ref().map(|(info, _)| *info);
         let mut node = Self {
             classify,
             peers: Vec::new(),
@@ -250,7 +260,8 @@ impl Node {
             committed_epoch: config.membership.epoch,
             members_due: false,
             strangers: members::STRANGERS_MAX,
-            persistence: Persistence::new(config.durable, consensus.hard_state()),
+            persistence: Persistence::new(config.durable, stored.hard_state),
+            snapshots: Snapshots::new(now, snapshot, stored.base.0),
             seen: (consensus.term(), Role::Follower),
             consensus,
             unordered: UnorderedSet::new(config.limits.unordered),
@@ -262,10 +273,10 @@ impl Node {
             following: Following::new(config.timing.applied_report),
             leading: None,
             lives: stored.lives.into_iter().collect(),
-            dispatched: 0,
+            dispatched: began_after,
             applied: 0,
             restored,
-            log_time: log_time.unwrap_or(Instant::ZERO),
+            log_time,
             next_tick: now + config.timing.tick,
             rid: 0,
             dirty: false,
@@ -274,6 +285,11 @@ impl Node {
             counters: Counters::default(),
             config,
         };
+        if node.config.durable {
+            // A snapshot may be of a later term than what was kept of the term.
+            node.persistence.hard_state_is(node.consensus.hard_state());
+        }
+        node.resume_snapshots(snapshot);
         node.members_changed(now);
         Ok(node)
     }
@@ -313,8 +329,8 @@ impl Node {
         if let Some(leading) = &mut self.leading {
             leading.repliers.applied(self.config.me.node(), index);
         }
-        let retention = self.config.limits.retention;
-        self.consensus.log_mut().compact(index, &retention);
+        self.installed(index);
+        self.compact_log(now);
     }
 
     /// The time of the last [`Output::Timeout`] has come.
@@ -339,6 +355,7 @@ impl Node {
         }
         self.ask_for_bodies(now);
         self.repeat_unacknowledged(now);
+        self.receive_on(now);
     }
 
     /// Everything up to the batch of this number is as safe as it was to be; see [`crate::storage`].
@@ -431,6 +448,7 @@ impl Node {
             self.acknowledge(now);
         }
         self.dispatch();
+        self.take_snapshot_if_due(now);
         self.persist();
     }
 
@@ -578,7 +596,7 @@ impl Node {
                 self.promise(to.node(), term, Message::VoteReply(reply));
             }
             MessageType::MsgTimeoutNow => self.send(to.node(), term, &Message::TimeoutNow),
-            // Snapshots do not exist yet, the log never offers one; proposals are never forwarded.
+            // Snapshots are not the crate's, the log never offers one; proposals are never forwarded.
             _ => {}
         }
     }
@@ -620,6 +638,7 @@ impl Node {
         } else {
             self.hint_leader(now);
         }
+        self.tend_snapshots(now);
         self.server.set_acknowledging(self.acknowledges_handshakes(now));
     }
 
@@ -700,6 +719,7 @@ impl Node {
             at(self.held.next_overdue(self.consensus.log().last()), "give up on a gap");
             at(self.following.report_at(), "report applied");
             at(self.leading.as_ref().and_then(Leading::next_repeat), "repeat an unacknowledged Append");
+            at(self.snapshots.receiver.as_ref().and_then(Receiver::next_due), "ask again for a snapshot");
         }
         Output::Timeout(next.0, next.1)
     }

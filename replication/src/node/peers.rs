@@ -12,11 +12,13 @@ use crate::config::NodeConfig;
 use crate::id::{NodeId, Term};
 use crate::membership::{MEMBERS_MAX, Membership};
 use crate::message::{Envelope, Message, Refusal, Refused};
+use crate::snapshot::CHUNK_LEN;
 
-/// What one peer may have in pieces here. Only Bodies, and Appends in mode `raft`, are ever larger than a datagram.
+/// What one peer may have in pieces here. Only Bodies, chunks of snapshots, and Appends in mode `raft` are ever larger than
+/// a datagram.
 pub(super) fn reassembly_limits(config: &NodeConfig) -> ReassemblyLimits {
     ReassemblyLimits {
-        message_max: config.limits.request_max + 4096,
+        message_max: config.limits.request_max.max(CHUNK_LEN) + 4096,
         slots_per_peer: 256,
         slots_max: 256 * MEMBERS_MAX,
         ..ReassemblyLimits::default()
@@ -92,6 +94,12 @@ impl Node {
             Message::Fetch(fetch) => self.give_bodies(envelope.from, &fetch),
             Message::Bodies(bodies) => self.take_bodies(now, bodies),
             Message::Hint(hint) => self.handle_hint(now, envelope.from, envelope.term, &hint),
+            Message::Behind(behind) => self.handle_behind(now, envelope.from, envelope.term, behind),
+            Message::SnapshotFetch(fetch) => self.give_chunks(now, envelope.from, &fetch),
+            Message::SnapshotChunk(chunk) => self.take_chunk(now, envelope.from, chunk),
+            Message::SnapshotMissing(missing) => self.take_missing(now, envelope.from, missing),
+            Message::Receiving(receiving) => self.handle_receiving(envelope.from, envelope.term, receiving),
+            Message::Installed(said) => self.handle_installed(now, envelope.from, envelope.term, said),
             Message::Refused(refused) => self.handle_refusal(envelope.from, refused),
             Message::MembersQuery => self.tell_members(envelope.from.node()),
             Message::Members(membership) => {

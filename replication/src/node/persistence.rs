@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use r2p2::Instant;
 
-use super::{Node, Output};
+use super::{Node, Output, snapshots};
 use crate::config::NodeConfig;
 use crate::entry::Entry;
 use crate::id::{LogIndex, MemberId, NodeId, Term};
@@ -105,6 +105,12 @@ impl Persistence {
         }
     }
 
+    /// The log is empty, and begins after a snapshot that is safe. What is being written is about nothing.
+    pub(super) fn begins_after(&mut self) {
+        self.changed = None;
+        self.in_flight.clear();
+    }
+
     /// Whether term and vote are safe as they are.
     pub(super) fn is_term_safe(&self) -> bool {
         self.hard_state_in <= self.safe
@@ -154,20 +160,25 @@ impl Node {
         });
         let changed = persistence.changed.take();
         let lives = std::mem::take(&mut persistence.lives);
-        if hard_state.is_none() && changed.is_none() && lives.is_empty() {
+        let compacted = if persistence.durable { self.snapshots.compaction() } else { None };
+        if hard_state.is_none() && changed.is_none() && lives.is_empty() && compacted.is_none() {
             return;
         }
         persistence.number = number;
         let log = self.consensus.log();
         let last = log.last();
         let first = changed.unwrap_or(last + 1);
-        let records: Vec<StoredRecord> = (first..=last).filter_map(|index| log.get(index)).map(stored).collect();
+        let mut records = Vec::new();
+        for record in (first..=last).filter_map(|index| log.get(index)) {
+            self.snapshots.written(record);
+            records.push(stored(record));
+        }
         debug_assert_eq!(records.len() as u64, last + 1 - first, "what is not persisted is kept");
         if let Some(term) = log.term_at(last).filter(|_| first <= last) {
             persistence.in_flight.push_back(Written { number, first, last, term });
         }
         self.counters.batches_persisted += 1;
-        self.outputs.push_back(Output::Persist(Persist { number, hard_state, lives, first, records }));
+        self.outputs.push_back(Output::Persist(Persist { number, hard_state, lives, compacted, first, records }));
     }
 
     pub(super) fn take_persisted(&mut self, now: Instant, number: u64) {
@@ -199,22 +210,48 @@ fn stored(record: &LogRecord) -> StoredRecord {
     StoredRecord { term: record.term, entry: record.raw.clone(), body: record.body.clone() }
 }
 
-/// The log as it was kept. Plain requests in it are remembered as if they had come now: longer than necessary.
-pub(super) fn restore(
-    now: Instant,
-    config: &NodeConfig,
-    stored: &Stored,
-    plain: &mut PlainMemory,
-) -> Result<Log, StorageError> {
-    let mut log = Log::new(config.membership.clone());
-    log.resume_from(stored.hard_state, 0);
-    let mut before = 0;
-    for (record, index) in stored.records.iter().zip(1..) {
+/// What a node begins with.
+pub(super) struct Restored {
+    pub(super) log: Log,
+    pub(super) plain: PlainMemory,
+    pub(super) log_time: Instant,
+}
+
+/// The log as it was kept, behind the snapshot if there is one. Plain requests in it are remembered as if they had come
+/// now: longer than necessary.
+pub(super) fn restore(now: Instant, config: &NodeConfig, stored: &Stored) -> Result<Restored, StorageError> {
+    let mut restored = Restored {
+        log: Log::new(config.membership.clone()),
+        plain: PlainMemory::new(config.limits.plain),
+        log_time: Instant::ZERO,
+    };
+    let mut hard_state = stored.hard_state;
+    if let Some((info, meta)) = &stored.snapshot {
+        let meta = snapshots::parse(info, Some(meta))?;
+        restored.log = snapshots::log_after(info, &meta);
+        restored.plain = snapshots::remembered(now, config.limits.plain, &meta.plain);
+        restored.log_time = meta.log_time;
+        // It may have been received by a node that had not heard of that term.
+        if meta.known_in > hard_state.term {
+            hard_state = HardState { term: meta.known_in, vote: None };
+        }
+    }
+    let (begins, (base, base_term)) = (restored.log.first() - 1, stored.base);
+    if base > begins {
+        let which = format!("the log begins after entry {base} of term {base_term}, and no snapshot goes that far");
+        return Err(StorageError::Damaged(which));
+    }
+    restored.log.resume_from(hard_state, 0);
+    // What is kept behind the snapshot goes on from it only if it is the same entry that both end with.
+    let goes_on = stored.term_at(begins) == restored.log.term_at(begins);
+    let mut before = restored.log.term_at(begins).unwrap_or(0);
+    let behind = stored.records.iter().zip(base + 1..).filter(|(_, index)| goes_on && *index > begins);
+    for (record, index) in behind {
         let StoredRecord { term, entry: ref raw, ref body } = *record;
         let damaged = |what: &str| StorageError::Damaged(format!("entry {index} {what}"));
         let entry = Entry::parse(raw).ok_or_else(|| damaged("does not parse"))?;
-        if term < before || term > stored.hard_state.term {
-            return Err(damaged(&format!("is of term {term}, after one of {before}, in {}", stored.hard_state.term)));
+        if term < before || term > hard_state.term {
+            return Err(damaged(&format!("is of term {term}, after one of {before}, in {}", hard_state.term)));
         }
         let has_body = entry.needs_body() || entry.brings_body();
         let body_len = if has_body { entry.request.body_len as usize } else { 0 };
@@ -226,9 +263,10 @@ pub(super) fn restore(
         }
         before = term;
         if entry.is_request() && entry.request.session.is_none() {
-            plain.remember(now, entry.request.client, entry.request.identity);
+            restored.plain.remember(now, entry.request.client, entry.request.identity);
         }
-        log.append(LogRecord { term, entry, raw: raw.clone(), body: Bytes::clone(body), at: now });
+        restored.log_time = restored.log_time.max(entry.time);
+        restored.log.append(LogRecord { term, entry, raw: raw.clone(), body: Bytes::clone(body), at: now });
     }
-    Ok(log)
+    Ok(restored)
 }

@@ -2,6 +2,7 @@
 
 use super::Node;
 use super::persistence::PROMISES_MAX;
+use super::snapshots::{KEPT_MAX, Receiver};
 
 /// Something that can pile up in a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +38,13 @@ impl Node {
             queue("entries handed out", (self.dispatched - self.applied) as usize, window),
             queue("replies owed", self.following.replies_owed(), window),
             queue("messages that wait for the disk", self.persistence.promises(), PROMISES_MAX),
+            queue("snapshots", self.snapshots.in_use().0, KEPT_MAX),
+            queue("chunks read for others", self.snapshots.in_use().1, limits.snapshots.reads_in_flight_max),
+            queue(
+                "chunks on their way here",
+                self.snapshots.receiver.as_ref().map_or(0, Receiver::in_flight),
+                limits.snapshots.chunks_in_flight_max,
+            ),
             queue("lives of members", self.lives.len(), 2 * crate::membership::MEMBERS_MAX),
         ];
         let leaders = self.leading.iter().flat_map(move |leading| {

@@ -227,6 +227,8 @@ impl<E: Execution> Driver<E> {
                 Output::Members(members) => self.about.members_are(self.node.me(), &members),
                 Output::Client { to, packet } => self.answers.push(REQUESTS, to, packet),
                 Output::Apply(work) => self.execution.push(work),
+                // Without an archive the node has nothing for one.
+                Output::Archive(_) => {}
                 Output::Admin(request) => self.take_admin(now, request),
                 Output::Persist(batch) => {
                     if let Some(disk) = &mut self.disk {

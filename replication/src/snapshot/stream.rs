@@ -12,7 +12,7 @@ use crate::service::SnapshotView;
 use crate::storage::StorageError;
 
 /// Longest metadata that is believed.
-const META_MAX: usize = 1 << 20;
+const META_MAX: usize = 4 << 20;
 
 /// The checksum of a chunk: its number and its bytes.
 pub fn chunk_checksum(number: u64, bytes: &[u8]) -> u64 {

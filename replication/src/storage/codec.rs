@@ -3,10 +3,11 @@
 //! | bytes | what |
 //! |---|---|
 //! | 2 | version ([`VERSION`]) |
-//! | 2 | flags: 1 = there is a hard state |
+//! | 2 | flags: 1 = there is a hard state, 2 = something is compacted |
 //! | 4, 4 | number of lives, number of records |
 //! | 8 | index of the first record |
 //! | 16 | term and vote, 0 for none, if there is a hard state |
+//! | 16 | index and term of what is compacted, if something is; not in version 1 |
 //! | 16 each | lives: member, life |
 //! | 8, 64, 4, n each | records: term, entry, length of the body, body |
 //! | 8 | SipHash-1-3 of everything before: against accidents, not against forgers |
@@ -20,10 +21,11 @@ use super::{HardState, Persist, StorageError, StoredRecord};
 use crate::entry::ENTRY_LEN;
 use crate::id::MemberId;
 
-/// The format that this version writes, and the only one it reads.
-pub(super) const VERSION: u16 = 1;
+/// The format that this version writes. It reads the one before, too.
+pub(super) const VERSION: u16 = 2;
 
 const FLAG_HARD_STATE: u16 = 1;
+const FLAG_COMPACTED: u16 = 2;
 const CHECKSUM_LEN: usize = 8;
 
 /// A checksum of what is stored.
@@ -36,15 +38,20 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
 /// A batch as bytes; its number is not in there.
 pub(super) fn encode(batch: &Persist) -> Vec<u8> {
     let bodies: usize = batch.records.iter().map(|record| 12 + ENTRY_LEN + record.body.len()).sum();
-    let mut to = Vec::with_capacity(44 + 16 * batch.lives.len() + bodies);
+    let mut to = Vec::with_capacity(60 + 16 * batch.lives.len() + bodies);
     to.put_u16(VERSION);
-    to.put_u16(if batch.hard_state.is_some() { FLAG_HARD_STATE } else { 0 });
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    to.put_u16(flag(batch.hard_state.is_some(), FLAG_HARD_STATE) | flag(batch.compacted.is_some(), FLAG_COMPACTED));
     to.put_u32(batch.lives.len() as u32);
     to.put_u32(batch.records.len() as u32);
     to.put_u64(batch.first);
     if let Some(HardState { term, vote }) = batch.hard_state {
         to.put_u64(term);
         to.put_u64(vote.map_or(0, MemberId::raft));
+    }
+    if let Some((index, term)) = batch.compacted {
+        to.put_u64(index);
+        to.put_u64(term);
     }
     for (member, life) in &batch.lives {
         to.put_u64(member.raft());
@@ -76,17 +83,23 @@ pub(super) fn decode(number: u64, bytes: &Bytes) -> Result<Persist, StorageError
     let mut from = bytes.slice(..body);
     let read = |_| damaged();
     let version = from.try_get_u16().map_err(read)?;
-    if version != VERSION {
+    if version != VERSION && version != VERSION - 1 {
         return Err(StorageError::Version { found: version, known: VERSION });
     }
     let flags = from.try_get_u16().map_err(read)?;
     let lives_len = from.try_get_u32().map_err(read)?;
     let records_len = from.try_get_u32().map_err(read)?;
     let first = from.try_get_u64().map_err(read)?;
-    let hard_state = if flags == FLAG_HARD_STATE {
+    let hard_state = if flags & FLAG_HARD_STATE != 0 {
         let term = from.try_get_u64().map_err(read)?;
         let vote = from.try_get_u64().map_err(read)?;
         Some(HardState { term, vote: (vote != 0).then(|| MemberId::from_raft(vote)) })
+    } else {
+        None
+    };
+    let known = if version == 1 { FLAG_HARD_STATE } else { FLAG_HARD_STATE | FLAG_COMPACTED };
+    let compacted = if flags & known & FLAG_COMPACTED != 0 {
+        Some((from.try_get_u64().map_err(read)?, from.try_get_u64().map_err(read)?))
     } else {
         None
     };
@@ -102,10 +115,10 @@ pub(super) fn decode(number: u64, bytes: &Bytes) -> Result<Persist, StorageError
         let body = take(&mut from, len as usize).ok_or_else(damaged)?;
         records.push(StoredRecord { term, entry, body });
     }
-    if !from.is_empty() || flags & !FLAG_HARD_STATE != 0 || first == 0 {
+    if !from.is_empty() || flags & !known != 0 || first == 0 {
         return Err(damaged());
     }
-    Ok(Persist { number, hard_state, lives, first, records })
+    Ok(Persist { number, hard_state, lives, compacted, first, records })
 }
 
 fn take(from: &mut Bytes, len: usize) -> Option<Bytes> {
@@ -127,9 +140,17 @@ mod tests {
         let record = (0..9u64, any::<[u8; ENTRY_LEN]>(), proptest::collection::vec(any::<u8>(), 0..99))
             .prop_map(|(term, entry, body)| StoredRecord { term, entry: entry.to_vec().into(), body: body.into() });
         let records = proptest::collection::vec(record, 0..9);
-        (1..99u64, hard_state, lives, 1..99u64, records).prop_map(|(number, hard_state, lives, first, records)| {
-            Persist { number, hard_state, lives, first, records }
-        })
+        let compacted = proptest::option::of((1..99u64, 1..9u64));
+        (1..99u64, hard_state, lives, compacted, 1..99u64, records).prop_map(
+            |(number, hard_state, lives, compacted, first, records)| Persist {
+                number,
+                hard_state,
+                lives,
+                compacted,
+                first,
+                records,
+            },
+        )
     }
 
     proptest! {
@@ -157,12 +178,26 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named() {
-        let empty = Persist { number: 1, hard_state: None, lives: Vec::new(), first: 1, records: Vec::new() };
-        let mut bytes = encode(&empty);
-        bytes[1] = 9;
+        let bytes = of_version(9, &EMPTY);
+        assert_eq!(decode(1, &bytes), Err(StorageError::Version { found: 9, known: VERSION }));
+    }
+
+    #[test]
+    fn the_version_before_is_read_and_knows_no_compaction() {
+        assert_eq!(decode(1, &of_version(1, &EMPTY)), Ok(EMPTY));
+        let bytes = of_version(1, &Persist { compacted: Some((1, 1)), ..EMPTY });
+        assert!(matches!(decode(1, &bytes), Err(StorageError::Damaged(_))));
+    }
+
+    const EMPTY: Persist =
+        Persist { number: 1, hard_state: None, lives: Vec::new(), compacted: None, first: 1, records: Vec::new() };
+
+    fn of_version(version: u8, batch: &Persist) -> Bytes {
+        let mut bytes = encode(batch);
+        bytes[1] = version;
         let body = bytes.len() - CHECKSUM_LEN;
         let sum = checksum(&bytes[..body]).to_be_bytes();
         bytes[body..].copy_from_slice(&sum);
-        assert_eq!(decode(1, &bytes.into()), Err(StorageError::Version { found: 9, known: VERSION }));
+        bytes.into()
     }
 }

@@ -11,7 +11,7 @@
 //! only what is safe, and only that is executed.
 //!
 //! After a crash [`Storage::load`] finds everything up to the last sync and, of what was written later, any part that
-//! is a *prefix* of the parts of the batches, in the order hard state, then records one by one. A store that cannot
+//! is a *prefix* of the parts of the batches, in the order hard state, what is compacted, then records one by one. A store that cannot
 //! keep that order must make its batches atomic.
 
 mod codec;
@@ -22,6 +22,7 @@ mod sled;
 use bytes::Bytes;
 
 use crate::id::{LogIndex, MemberId, Term};
+use crate::snapshot::SnapshotInfo;
 
 pub use self::sled::{Safety, SledStorage};
 pub(crate) use codec::checksum;
@@ -58,6 +59,9 @@ pub struct Persist {
     pub hard_state: Option<HardState>,
     /// Which process each of these members was when it was first heard (§7.5).
     pub lives: Vec<(MemberId, u64)>,
+    /// A snapshot of everything up to this entry, of this term, is safe: what is kept of the log up to there may be
+    /// forgotten. If it is not the same entry that is kept there, all of the log goes.
+    pub compacted: Option<(LogIndex, Term)>,
     /// Index of the first record. What is kept from there on is replaced.
     pub first: LogIndex,
     /// Records, in order; without any, the log stays as it is.
@@ -71,11 +75,37 @@ pub struct Stored {
     pub hard_state: HardState,
     /// Which process each member was when it was first heard.
     pub lives: Vec<(MemberId, u64)>,
-    /// The log from index 1 on.
+    /// Index and term of the last entry before the first record; a snapshot has everything up to there. (0, 0) if nothing
+    /// has been forgotten.
+    pub base: (LogIndex, Term),
+    /// The log behind that.
     pub records: Vec<StoredRecord>,
+    /// The newest snapshot and its metadata. Not the store's: whoever opens the archive puts it in.
+    pub snapshot: Option<(SnapshotInfo, Bytes)>,
 }
 
 impl Stored {
+    /// The term of what is kept at `index`, that before the first record included.
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        let at = index.checked_sub(self.base.0)?;
+        let record = usize::try_from(at).ok()?.checked_sub(1).map(|at| self.records.get(at).map(|record| record.term));
+        record.unwrap_or(Some(self.base.1))
+    }
+
+    /// Forgets the log up to an entry of this index and term, and all of it if that is not the entry there. One that has been
+    /// forgotten before changes nothing.
+    pub fn put_compacted(&mut self, (index, term): (LogIndex, Term)) {
+        if index <= self.base.0 {
+            return;
+        }
+        if self.term_at(index) == Some(term) {
+            self.records.drain(..(index - self.base.0) as usize);
+        } else {
+            self.records.clear();
+        }
+        self.base = (index, term);
+    }
+
     /// Puts a term and vote in place of those there are.
     pub fn put_hard_state(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
@@ -84,10 +114,12 @@ impl Stored {
     /// Puts a record at `index`, in place of whatever was there and behind it.
     ///
     /// # Panics
-    /// If there is no record before it.
+    /// If there is no record before it, or it has been forgotten.
     pub fn put_record(&mut self, index: LogIndex, record: StoredRecord) {
-        let at = usize::try_from(index - 1).expect("logs in memory are shorter");
-        assert!(at <= self.records.len(), "record {index} would leave a gap behind {}", self.records.len());
+        let at = index.checked_sub(self.base.0 + 1).and_then(|at| usize::try_from(at).ok());
+        let at = at.filter(|at| *at <= self.records.len());
+        let last = self.base.0 + self.records.len() as u64;
+        let at = at.unwrap_or_else(|| panic!("record {index} does not fit between {} and {last}", self.base.0));
         self.records.truncate(at);
         self.records.push(record);
     }

@@ -219,11 +219,14 @@ impl Storage for SledStorage {
         // What a killed process had written may be in the system's memory only, and is relied on from now on.
         self.sync_files()?;
         let mut stored = Stored::default();
-        for Persist { number, hard_state, lives, first, records } in self.batches()? {
+        for Persist { number, hard_state, lives, compacted, first, records } in self.batches()? {
             stored.hard_state = hard_state.unwrap_or(stored.hard_state);
             stored.lives.extend(lives);
+            if let Some(compacted) = compacted {
+                stored.put_compacted(compacted);
+            }
             for (record, index) in records.into_iter().zip(first..) {
-                if index > stored.records.len() as u64 + 1 {
+                if index <= stored.base.0 || index > stored.base.0 + stored.records.len() as u64 + 1 {
                     return Err(StorageError::Damaged(format!("entries before {index} are missing in batch {number}")));
                 }
                 stored.put_record(index, record);
@@ -363,7 +366,14 @@ mod tests {
             body: Bytes::from(vec![*term as u8; len]),
         };
         let hard_state = terms.last().map(|term| HardState { term: *term, vote: Some(N1) });
-        Persist { number: 7, hard_state, lives: vec![(N1, first)], first, records: terms.iter().map(record).collect() }
+        Persist {
+            number: 7,
+            hard_state,
+            lives: vec![(N1, first)],
+            compacted: None,
+            first,
+            records: terms.iter().map(record).collect(),
+        }
     }
 
     fn terms(stored: &Stored) -> Vec<u64> {

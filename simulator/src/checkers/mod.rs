@@ -272,6 +272,14 @@ impl Checkers {
         self.same_state.applied(id, index, applier.state_hash().unwrap_or_else(|| sessions.hash()))
     }
 
+    /// A node has put a snapshot of everything up to `index` in place of its state.
+    pub fn installed<S: Service>(&mut self, node: &Node, index: LogIndex, applier: &Applier<S>) -> Result {
+        let id = node.me().node();
+        self.same_log.installed(id, index);
+        self.read_only.started(id);
+        self.same_state.applied(id, index, applier.state_hash().unwrap_or_else(|| applier.sessions().hash()))
+    }
+
     /// A node answers a read that no entry orders.
     #[cfg(feature = "mutations")]
     pub(crate) fn read_locally(&mut self, request: &hovercraft::entry::RequestHead) {
@@ -395,8 +403,10 @@ impl Checkers {
     fn check_memory(&mut self, node: &Node) -> Result {
         let (id, log) = (node.me().node(), node.consensus().log());
         let limits = &self.limits;
+        // A leader keeps more for those who receive a snapshot, and does not forget it when it follows.
+        let entries_max = limits.retention.entries_max.max(limits.snapshots.hold_entries_max);
         let ahead = log.last() - node.applied().min(log.last());
-        memory::within(id, "entries of the log", log.len(), limits.retention.entries_max + ahead as usize)?;
+        memory::within(id, "entries of the log", log.len(), entries_max + ahead as usize)?;
         // What returns from a replaced part of the log may pass the bound, by what the log held; so may bodies that
         // entries wait for, by what may be held back.
         let counters = node.counters();

@@ -21,6 +21,11 @@ impl SameLog {
         self.applied.remove(&node);
     }
 
+    /// A node has everything up to `index` by a snapshot.
+    pub fn installed(&mut self, node: NodeId, index: LogIndex) {
+        self.applied.insert(node, index);
+    }
+
     /// A node executes an entry.
     ///
     /// # Errors
@@ -55,6 +60,14 @@ mod tests {
             assert_eq!(checker.applied(node, 1, &write(1)), Ok(()));
             assert_eq!(checker.applied(node, 2, &write(2)), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_snapshot_goes_on_behind_it() {
+        let mut checker = SameLog::default();
+        checker.installed(N1, 7);
+        assert_eq!(checker.applied(N1, 8, &write(8)), Ok(()));
+        assert!(matches!(checker.applied(N1, 8, &write(8)), Err(Violation::OutOfOrder { index: 8, .. })));
     }
 
     #[test]

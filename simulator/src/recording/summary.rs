@@ -133,6 +133,22 @@ fn internal(envelope: &Envelope, message: &Message) -> String {
             Refusal::OtherIncarnation => "the group knows another incarnation".to_owned(),
             Refusal::Removed => "it has been removed from the group".to_owned(),
         },
+        Message::Behind(behind) => format!("term {term}: you need a snapshot of at least {}", behind.min),
+        Message::SnapshotFetch(fetch) => {
+            let which =
+                if fetch.id == 0 { format!("any from {}", fetch.min) } else { format!("{:08x}", fetch.id >> 32) };
+            format!("wants {} chunks from {} on of snapshot {which}", fetch.count, fetch.first)
+        }
+        Message::SnapshotChunk(said) => {
+            let (number, chunks) = (said.chunk.number + 1, said.info.chunks());
+            format!("chunk {number} of {chunks} of the snapshot of {}, term {}", said.info.index, said.info.term)
+        }
+        Message::SnapshotMissing(missing) if missing.soon => "takes a snapshot, ask again".to_owned(),
+        Message::SnapshotMissing(_) => "has no such snapshot".to_owned(),
+        Message::Receiving(receiving) => format!("term {term}: receives the snapshot of {}", receiving.index),
+        Message::Installed(installed) => {
+            format!("term {term}: has everything up to {} of term {}", installed.index, installed.term)
+        }
         Message::MembersQuery => "who belongs to the group?".to_owned(),
         Message::Members(membership) => {
             format!("epoch {}: {}", membership.epoch, list(membership.members.keys().map(|id| format!("{id:?}"))))

@@ -27,7 +27,7 @@ pub struct WorldConfig {
     pub plain_clients: usize,
     /// The network.
     pub network: NetworkConfig,
-    /// The disks of nodes that have one, because `node.durable` says so.
+    /// The disks of nodes that have one, because `node.durable` says so, and how fast archives are.
     pub disk: DiskConfig,
     /// The clocks of nodes and clients.
     pub clocks: ClockConfig,
@@ -59,7 +59,7 @@ impl WorldConfig {
             network: NetworkConfig::default(),
             disk: DiskConfig::default(),
             clocks: ClockConfig::default(),
-            node: NodeConfig::new(member(1), Membership::default()),
+            node: NodeConfig { archive: true, ..NodeConfig::new(member(1), Membership::default()) },
             sessions: SessionLimits::default(),
             client,
             collect: false,

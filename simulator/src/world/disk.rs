@@ -1,7 +1,7 @@
 //! A disk: slow, and after a crash it has what it synced and a part of what was written since.
 //!
 //! It keeps exactly what [`hovercraft::storage`] promises and no more. A batch goes in part by part (term and vote, then
-//! records one by one); a crash cuts anywhere between two parts of what is not synced. A disk that is full or broken
+//! what is compacted, then records one by one); a crash cuts anywhere between two parts of what is not synced. A disk that is full or broken
 //! takes one more part before it says so.
 
 use std::collections::VecDeque;
@@ -56,6 +56,7 @@ pub(super) struct Disk {
 enum Part {
     HardState(HardState),
     Lives(Vec<(MemberId, u64)>),
+    Compacted((LogIndex, Term)),
     Record(LogIndex, StoredRecord),
 }
 
@@ -118,6 +119,11 @@ impl Disk {
         std::mem::replace(&mut self.fault, fault)
     }
 
+    /// What is wrong with it.
+    pub(super) fn fault(&self) -> Option<DiskFault> {
+        self.fault
+    }
+
     /// Term and vote as a crash would leave them at worst.
     pub(super) fn hard_state(&self) -> HardState {
         self.synced.hard_state
@@ -125,8 +131,7 @@ impl Disk {
 
     /// The term of the record at `index`, if a crash cannot lose it.
     pub(super) fn term_at(&self, index: LogIndex) -> Option<Term> {
-        let at = usize::try_from(index.checked_sub(1)?).ok()?;
-        self.synced.records.get(at).map(|record| record.term)
+        self.synced.term_at(index)
     }
 
     fn take_written(&mut self) {
@@ -134,6 +139,7 @@ impl Disk {
             match part {
                 Part::HardState(hard_state) => self.synced.put_hard_state(hard_state),
                 Part::Lives(lives) => self.synced.lives.extend(lives),
+                Part::Compacted(compacted) => self.synced.put_compacted(compacted),
                 Part::Record(index, record) => self.synced.put_record(index, record),
             }
         }
@@ -152,10 +158,11 @@ impl Storage for Disk {
     fn write(&mut self, batch: &Persist) -> Result<(), StorageError> {
         let hard_state = batch.hard_state.map(Part::HardState).into_iter();
         let lives = (!batch.lives.is_empty()).then(|| Part::Lives(batch.lives.clone())).into_iter();
+        let compacted = batch.compacted.map(Part::Compacted);
         let records = batch.records.iter().zip(batch.first..).map(|(record, at)| Part::Record(at, record.clone()));
         let works = self.works();
         let parts = if works.is_ok() { usize::MAX } else { 1 };
-        self.written.extend(hard_state.chain(lives).chain(records).take(parts));
+        self.written.extend(hard_state.chain(lives).chain(compacted).chain(records).take(parts));
         works
     }
 
@@ -186,6 +193,7 @@ mod tests {
             number,
             hard_state,
             lives: Vec::new(),
+            compacted: None,
             first,
             records: terms.iter().map(|term| record(*term)).collect(),
         }

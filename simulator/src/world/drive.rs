@@ -7,11 +7,14 @@ use bytes::Bytes;
 use hovercraft::applier::Work;
 use hovercraft::message::{AppendAck, Message};
 use hovercraft::node::StopReason;
+use hovercraft::snapshot::ArchiveEvent;
 use hovercraft::{Destination, NodeId, Output, Service};
 use r2p2::Instant;
 use r2p2::server::Via;
 
 use super::addresses::{PEER_PORT, peer_address, request_address};
+use super::archive::Job;
+use super::disk::Disk;
 use super::host::{Host, Running};
 use super::network::Datagram;
 use super::{Event, What, World, mix};
@@ -74,7 +77,7 @@ impl<S: Service> World<S> {
     /// Does what a node says, executes what it commits, and schedules its next timeout.
     pub(super) fn drive_node(&mut self, id: u16) {
         let drained = self.drain_node(id);
-        let Drained { sends, replies, sync, end, .. } = drained;
+        let Drained { sends, replies, sync, archive, end, .. } = drained;
         // Who dies in the middle need not have put everything in order.
         let settled = !matches!(end, End::Crashed);
         if let Err(violation) = drained.found.and_then(|()| self.check_node(id, settled, &sends, &replies)) {
@@ -84,6 +87,10 @@ impl<S: Service> World<S> {
         if let Some(wait) = sync {
             let process = self.host(id).process;
             self.schedule(self.now + wait, Event::Synced { id, process });
+        }
+        if let Some(wait) = archive {
+            let process = self.host(id).process;
+            self.schedule(self.now + wait, Event::Archived { id, process });
         }
         for output in sends {
             self.send(id, output);
@@ -113,10 +120,11 @@ impl<S: Service> World<S> {
             sends: Vec::new(),
             replies: Vec::new(),
             sync: None,
+            archive: None,
             found: Ok(()),
             end: End::Waits(Instant::FAR_FUTURE),
         };
-        let Host { running, disk, crash_after, .. } = &mut self.hosts[usize::from(id - 1)];
+        let Host { running, disk, archive, crash_after, .. } = &mut self.hosts[usize::from(id - 1)];
         let Some(running) = running else { return drained };
         loop {
             let output = running.node.poll_output(now);
@@ -130,6 +138,18 @@ impl<S: Service> World<S> {
                 *left = less;
             }
             match output {
+                Output::Apply(Work::Snapshot(wanted)) => {
+                    let wait = archive.push(Job::Take(wanted, Box::new(running.applier.freeze())));
+                    drained.archive = drained.archive.or(wait);
+                }
+                Output::Apply(Work::Install(info)) => {
+                    let mut opened = archive.open(&info).expect("a snapshot stays whole").expect("and is kept");
+                    running.applier.restore(&mut opened.state).expect("what was frozen can be restored");
+                    let installed = self.checkers.installed(&running.node, info.index, &running.applier);
+                    drained.found = drained.found.and(installed);
+                    running.node.handle_archive(now, ArchiveEvent::Installed(info));
+                }
+                Output::Archive(work) => drained.archive = drained.archive.or(archive.push(Job::Work(work))),
                 Output::Apply(work) => {
                     let entry = match &work {
                         Work::Apply(committed) => Some((committed.index, committed.entry)),
@@ -184,16 +204,18 @@ impl<S: Service> World<S> {
         sends: &[Output],
         replies: &[(SocketAddrV4, Bytes)],
     ) -> checkers::Result {
-        let Host { running, disk, .. } = &self.hosts[usize::from(id - 1)];
+        let Host { running, disk, archive, .. } = &self.hosts[usize::from(id - 1)];
         let Some(Running { node, .. }) = running else { return Ok(()) };
         self.checkers.acted(node)?;
         if settled {
             self.checkers.settled(node)?;
         }
+        // What a snapshot has need not be in the log's own place any more, or yet.
+        let safe_term = |disk: &Disk, index| archive.term_at(index).or_else(|| disk.term_at(index));
         if let Some(disk) = disk {
             let persisted = node.consensus().persisted();
             let term = node.consensus().log().term_at(persisted);
-            checkers::persisted::counted(NodeId(id), persisted, term, disk.term_at(persisted))?;
+            checkers::persisted::counted(NodeId(id), persisted, term, safe_term(disk, persisted))?;
         }
         for output in sends {
             let Output::Peers { to, packet } = output else { continue };
@@ -212,7 +234,7 @@ impl<S: Service> World<S> {
                 if let Message::AppendAck(AppendAck { matched, .. }) = message {
                     checkers::persisted::acknowledged(NodeId(id), envelope.term, matched, safe.term)?;
                     let term = node.consensus().log().term_at(matched);
-                    checkers::persisted::counted(NodeId(id), matched, term, disk.term_at(matched))?;
+                    checkers::persisted::counted(NodeId(id), matched, term, safe_term(disk, matched))?;
                 }
             }
         }
@@ -246,6 +268,8 @@ struct Drained {
     replies: Vec<(SocketAddrV4, Bytes)>,
     /// A sync has begun that takes this long.
     sync: Option<Duration>,
+    /// The archive has begun something that takes this long.
+    archive: Option<Duration>,
     found: checkers::Result,
     end: End,
 }

@@ -10,6 +10,7 @@ use hovercraft::{MemberId, Membership, Node, NodeConfig, NodeId, Service, Term};
 use rand::Rng;
 
 use super::alarm::Alarm;
+use super::archive::Archive;
 use super::clock::Clock;
 use super::disk::{Disk, DiskConfig, DiskFault};
 use super::happening::progress;
@@ -42,8 +43,12 @@ pub(super) struct Host<S: Service> {
     pub(super) stopped: Option<StopReason>,
     /// What it finds again after a crash, if it is durable.
     pub(super) disk: Option<Disk>,
+    /// Its snapshots.
+    pub(super) archive: Archive,
     /// A sync was done and its process has not noticed yet.
     pub(super) synced_while_paused: bool,
+    /// The same of its archive.
+    pub(super) archived_while_paused: bool,
     /// How often a process was started here.
     pub(super) process: u64,
     /// It crashes after this many more outputs of its node.
@@ -59,7 +64,7 @@ pub(super) struct Running<S: Service> {
 
 impl<S: Service> Host<S> {
     /// A host on which nothing runs.
-    pub(super) fn new(id: u16, disk: Option<Disk>) -> Self {
+    pub(super) fn new(id: u16, disk: Option<Disk>, archive: Archive) -> Self {
         Self {
             id: NodeId(id),
             member: None,
@@ -74,6 +79,8 @@ impl<S: Service> Host<S> {
             clock: Clock::default(),
             stopped: None,
             disk,
+            archive,
+            archived_while_paused: false,
             synced_while_paused: false,
             process: 0,
             crash_after: None,
@@ -106,6 +113,8 @@ impl<S: Service> World<S> {
         host.alarm.clear();
         host.crash_after = None;
         host.synced_while_paused = false;
+        host.archived_while_paused = false;
+        host.archive.crash(host.disk.is_some());
         if let Some(disk) = &mut host.disk {
             disk.crash();
         }
@@ -145,6 +154,7 @@ impl<S: Service> World<S> {
     /// Makes all disks, and those to come, faster or slower.
     pub fn set_disks(&mut self, config: DiskConfig) {
         self.config.disk = config;
+        self.hosts.iter_mut().for_each(|host| host.archive.set_config(config));
         for disk in self.hosts.iter_mut().filter_map(|host| host.disk.as_mut()) {
             disk.set_config(config);
         }
@@ -152,7 +162,9 @@ impl<S: Service> World<S> {
 
     /// Makes one node's disk faster or slower, if it has one.
     pub fn set_disk(&mut self, id: u16, config: DiskConfig) {
-        if let Some(disk) = &mut self.host_mut(id).disk {
+        let host = self.host_mut(id);
+        host.archive.set_config(config);
+        if let Some(disk) = &mut host.disk {
             disk.set_config(config);
         }
     }
@@ -161,8 +173,9 @@ impl<S: Service> World<S> {
     pub fn replace_disk(&mut self, id: u16) {
         assert!(self.host(id).running.is_none(), "{id} runs");
         let disk = self.new_disk(id);
+        let archive = Archive::new(self.config.disk, id.into());
         let host = self.host_mut(id);
-        host.disk = disk;
+        (host.disk, host.archive) = (disk, archive);
         host.is_gone = true;
         if let Some((me, _)) = &host.member {
             let me = *me;
@@ -201,6 +214,33 @@ impl<S: Service> World<S> {
         self.drive_node(id);
     }
 
+    /// The archive has done something, unless the process that wanted it is gone.
+    pub(super) fn archived(&mut self, id: u16, process: u64) {
+        let now = self.now;
+        let host = self.host_mut(id);
+        let Some(running) = &mut host.running else { return };
+        if host.process != process {
+            return;
+        }
+        if host.is_paused {
+            host.archived_while_paused = true;
+            return;
+        }
+        let fault = host.disk.as_ref().and_then(Disk::fault);
+        match host.archive.end(fault) {
+            Ok((event, next)) => {
+                if let Some(event) = event {
+                    running.node.handle_archive(host.clock.local(now), event);
+                }
+                if let Some(wait) = next {
+                    self.schedule(now + wait, Event::Archived { id, process });
+                }
+            }
+            Err(error) => running.node.handle_storage_error(error),
+        }
+        self.drive_node(id);
+    }
+
     /// Starts a node that does not run, as the same identity and another process. With a disk it goes on from there;
     /// without, that is what a careless operator does.
     ///
@@ -218,9 +258,13 @@ impl<S: Service> World<S> {
         let mut rng = stream(self.config.seed, "node", u64::from(id) << 32 | self.host(id).process);
         let (seed, drawn) = (rng.random(), rng.random());
         let disk = self.host_mut(id).disk.as_mut();
-        let (life, stored) = disk.map_or((drawn, Stored::default()), |disk| {
+        let (life, mut stored) = disk.map_or((drawn, Stored::default()), |disk| {
             (disk.life, disk.load().expect("what a simulated disk has synced can be read"))
         });
+        if self.host(id).disk.is_some() {
+            let archive = &mut self.host_mut(id).archive;
+            stored.snapshot = archive.newest().expect("what a simulated archive has can be read");
+        }
         self.faults.restarts += u64::from(stored != Stored::default());
         let config = NodeConfig { me, life, membership: first.clone(), seed, ..self.config.node.clone() };
         let mut clock_rng = stream(self.config.seed, "clock", u64::from(id) << 32 | self.host(id).process);
@@ -261,6 +305,9 @@ impl<S: Service> World<S> {
         self.happened(What::Resumed(id));
         if std::mem::take(&mut self.host_mut(id).synced_while_paused) {
             self.synced(id, self.host(id).process);
+        }
+        if std::mem::take(&mut self.host_mut(id).archived_while_paused) {
+            self.archived(id, self.host(id).process);
         }
         self.read_on(id);
         self.wake_node(id);

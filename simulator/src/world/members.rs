@@ -7,6 +7,7 @@ use r2p2::Instant;
 
 use super::World;
 use super::addresses::{addresses, member};
+use super::archive::Archive;
 use crate::flight::Party;
 
 /// The membership that a group of so many nodes begins with.
@@ -33,7 +34,9 @@ impl<S: Service> World<S> {
         let Some(told) = told.filter(|told| told.get(me).is_some()) else { return Ok(None) };
         self.faults.admissions += 1;
         let disk = self.new_disk(id);
-        self.host_mut(id).disk = disk;
+        let archive = Archive::new(self.config.disk, id.into());
+        let host = self.host_mut(id);
+        (host.disk, host.archive) = (disk, archive);
         self.start_as(me, told);
         Ok(Some(me))
     }

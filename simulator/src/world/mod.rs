@@ -3,6 +3,7 @@
 
 mod addresses;
 mod alarm;
+mod archive;
 mod clients;
 mod clock;
 mod config;
@@ -45,6 +46,7 @@ use crate::recording::Recording;
 use crate::schedule::Schedule;
 use crate::streams::stream;
 use alarm::Alarm;
+use archive::Archive;
 use clients::ClientHost;
 use clock::Clock;
 use host::Host;
@@ -96,6 +98,8 @@ enum Event {
     Ring { party: Party, number: u64 },
     /// A sync that this process of the node waits for is done.
     Synced { id: u16, process: u64 },
+    /// The archive has done something for this process of the node.
+    Archived { id: u16, process: u64 },
 }
 
 /// More events than this at one instant are a core that asks to be woken for ever.
@@ -139,7 +143,8 @@ impl<S: Service> World<S> {
         let first = first_membership(world.config.nodes);
         for id in 1..=world.config.hosts() {
             let disk = world.new_disk(id);
-            world.hosts.push(Host::new(id, disk));
+            let archive = Archive::new(world.config.disk, world.config.seed ^ u64::from(id));
+            world.hosts.push(Host::new(id, disk, archive));
             if let Some((me, _)) = first.of_node(NodeId(id)) {
                 world.start_as(me, first.clone());
             }
@@ -305,6 +310,7 @@ impl<S: Service> World<S> {
                 }
             }
             Event::Synced { id, process } => self.synced(id, process),
+            Event::Archived { id, process } => self.archived(id, process),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::flight::Party;
 /// Every kind that a datagram can be, as [`crate::Flight::what`] names it: what clients and nodes say to each other,
 /// then what nodes say among themselves (protocol.md §4). What arrives with a flipped bit counts as garbage, whatever it
 /// looks like.
-pub const KINDS: [&str; 20] = [
+pub const KINDS: [&str; 26] = [
     "request",
     "response",
     "ack",
@@ -26,6 +26,12 @@ pub const KINDS: [&str; 20] = [
     "refused",
     "members_query",
     "members",
+    "behind",
+    "snapshot_fetch",
+    "snapshot_chunk",
+    "snapshot_missing",
+    "receiving",
+    "installed",
     "fragment",
     "garbage",
 ];
