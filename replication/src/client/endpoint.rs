@@ -64,12 +64,13 @@ pub enum Recipient {
 
 impl Endpoint {
     /// A client of the group whose nodes are, or once were, those of `contacts`. What `config` says about nodes is not
-    /// looked at.
+    /// looked at. Without sessions the servers may be anybody's, so they are asked nothing, and the nodes stay.
     pub fn new(config: ClientConfig, contacts: Contacts, seed: u64) -> Self {
         let Contacts { epoch, nodes, group } = contacts;
         let directory = Directory::new(epoch, nodes, group);
         let config = ClientConfig { nodes: directory.addresses(), ..config };
-        Self { core: Client::new(config, seed), directory, search: Search::default() }
+        let search = Search::new(config.sessions);
+        Self { core: Client::new(config, seed), directory, search }
     }
 
     /// See [`Client::submit`].

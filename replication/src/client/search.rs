@@ -12,8 +12,10 @@ use crate::admin::{AdminCommand, MembersReport};
 
 /// How long a node may take to say who the members are, before another is asked.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long nobody answers anything before everybody ever known is asked. Longer than a change of leader mostly takes.
+/// How long nobody answers anything before everybody ever known is asked. Longer than a change of leader mostly takes; of
+/// a client that has more patience, as many of its shortest retransmission timeouts.
 const SILENCE: Duration = Duration::from_millis(250);
+const SILENCE_TIMEOUTS: u32 = 4;
 /// From asking in vain to asking again, at first; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The same at last.
@@ -56,6 +58,7 @@ counters! {
 /// Asks for members when there is reason to.
 #[derive(Debug)]
 pub(super) struct Search {
+    enabled: bool,
     /// When to give up each question.
     asked: BTreeMap<Ticket, Instant>,
     /// The newest epoch that whoever named it has been asked about.
@@ -67,9 +70,11 @@ pub(super) struct Search {
     counters: SearchCounters,
 }
 
-impl Default for Search {
-    fn default() -> Self {
+impl Search {
+    /// One that asks whenever there is reason to, or never.
+    pub(super) fn new(enabled: bool) -> Self {
         Self {
+            enabled,
             asked: BTreeMap::new(),
             teller_asked: 0,
             not_before: Instant::ZERO,
@@ -78,11 +83,12 @@ impl Default for Search {
             counters: SearchCounters::default(),
         }
     }
-}
 
-impl Search {
     /// Asks whoever is to be asked now. Says when to look again, if nothing happens before.
     pub(super) fn advance(&mut self, now: Instant, core: &mut Client, directory: &Directory) -> Option<Instant> {
+        if !self.enabled {
+            return None;
+        }
         for (ticket, until) in &mut self.asked {
             if *until <= now {
                 // It ends in `take`.
@@ -91,7 +97,8 @@ impl Search {
             }
         }
         let newer = core.newest_epoch().filter(|(epoch, _)| *epoch > directory.epoch());
-        let silent_at = core.silent_since().map(|since| since + SILENCE);
+        let silence = SILENCE.max(core.config().retransmit_min * SILENCE_TIMEOUTS);
+        let silent_at = core.silent_since().map(|since| since + silence);
         let is_silent = silent_at.is_some_and(|at| at <= now);
         if newer.is_none() && !is_silent {
             self.pause = PAUSE_MIN;

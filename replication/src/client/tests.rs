@@ -152,6 +152,21 @@ fn nothing_is_believed_that_is_no_report() {
     assert_eq!((world.endpoint.epoch(), ids(&world)), (1, vec![1, 2, 3]));
 }
 
+#[test]
+fn a_client_without_sessions_asks_nobody() {
+    let mut world = World::with(ClientConfig { sessions: false, ..ClientConfig::default() }, &[1, 2, 3], 0);
+    world.submit();
+    let sent = world.take_sent().remove(0);
+    while world.step(Instant::FAR_FUTURE) {}
+    assert_eq!(world.questions(), []);
+    assert_eq!(world.done.len(), 1);
+    world.submit();
+    let next = world.take_sent().remove(0);
+    assert_ne!(next.header.rid, sent.header.rid);
+    world.respond(1, &next, Extensions { epoch: Some(8), ..Extensions::default() }, b"");
+    assert_eq!((world.questions(), world.done.len()), (vec![], 2));
+}
+
 fn at(node: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, node as u8), 1)
 }
@@ -182,12 +197,16 @@ struct World {
 
 impl World {
     fn new(nodes: &[u16], epoch: u64) -> Self {
+        Self::with(ClientConfig::default(), nodes, epoch)
+    }
+
+    fn with(config: ClientConfig, nodes: &[u16], epoch: u64) -> Self {
         let contacts = Contacts {
             epoch,
             nodes: nodes.iter().map(|node| (NodeId(*node), at(*node))).collect(),
             group: Group::Unicast { members: nodes.iter().map(|node| group_at(*node)).collect() },
         };
-        let endpoint = Endpoint::new(ClientConfig::default(), contacts, 7);
+        let endpoint = Endpoint::new(config, contacts, 7);
         Self {
             now: Instant::ZERO,
             endpoint,

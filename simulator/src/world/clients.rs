@@ -1,12 +1,15 @@
 //! Clients: what they ask, and what they are told.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use bytes::Bytes;
-use hovercraft::Service;
+use hovercraft::client::{Completion, Contacts, Endpoint, EndpointOutput, Kind, Recipient, SubmitError, Ticket};
+use hovercraft::{NodeId, Service};
+use multicast::{Group, Interface};
 use r2p2::Instant;
-use r2p2::client::{Client, ClientOutput, Completion, Kind, SubmitError, Target, Ticket};
 use r2p2::server::Via;
 
-use super::addresses::{client_address, request_address};
+use super::addresses::{REQUEST_PORT, client_address, request_address};
 use super::alarm::Alarm;
 use super::clock::Clock;
 use super::{What, World};
@@ -14,7 +17,7 @@ use crate::flight::Party;
 use crate::recording::outcome_name;
 
 pub(super) struct ClientHost {
-    pub(super) core: Client,
+    pub(super) core: Endpoint,
     pub(super) clock: Clock,
     pub(super) alarm: Alarm,
     pub(super) completions: Vec<(Instant, Completion)>,
@@ -61,8 +64,8 @@ impl<S: Service> World<S> {
         self.clients.iter().any(|client| !client.completions.is_empty())
     }
 
-    /// A client's core.
-    pub fn client(&self, client: usize) -> &Client {
+    /// A client's endpoint.
+    pub fn client(&self, client: usize) -> &Endpoint {
         &self.clients[client].core
     }
 
@@ -78,15 +81,13 @@ impl<S: Service> World<S> {
         let from = client_address(number);
         loop {
             match self.clients[number].core.poll_output(local) {
-                ClientOutput::Transmit { target, packet } => match target {
-                    Target::Group => {
-                        self.transmit_to_group(Party::Client(number), from, request_address, packet);
-                    }
-                    Target::Address(to) => {
+                EndpointOutput::Transmit { to, packet } => match to {
+                    Recipient::Group => self.transmit_to_nodes(number, packet),
+                    Recipient::Address(to) => {
                         self.transmit(Party::Client(number), from, self.party(to), to, Via::Unicast, packet);
                     }
                 },
-                ClientOutput::Done(completion) => {
+                EndpointOutput::Done(completion) => {
                     if let Some(recording) = &mut self.recording {
                         recording.ended(now, number, &completion);
                     }
@@ -94,11 +95,37 @@ impl<S: Service> World<S> {
                     self.happened(What::Ended { client: number, ticket, outcome });
                     self.clients[number].completions.push((now, completion));
                 }
-                ClientOutput::Timeout(at, _) => {
+                EndpointOutput::Timeout(at, _) => {
                     self.set_alarm(Party::Client(number), at);
                     return;
                 }
             }
         }
     }
+
+    /// A client sends a datagram to all nodes: the network makes the copies, or the client makes one for each that it
+    /// knows.
+    fn transmit_to_nodes(&mut self, number: usize, packet: Bytes) {
+        let (me, from) = (Party::Client(number), client_address(number));
+        if let Group::Unicast { members } = self.clients[number].core.group() {
+            for to in members.clone() {
+                self.transmit(me, from, self.party(to), to, Via::Group, packet.clone());
+            }
+        } else {
+            self.transmit_to_group(me, from, request_address, packet);
+        }
+    }
 }
+
+/// What a client of a group that begins with so many nodes knows at first.
+pub(super) fn contacts(nodes: u16, unicast: bool) -> Contacts {
+    let group = if unicast {
+        Group::Unicast { members: (1..=nodes).map(request_address).collect() }
+    } else {
+        Group::Multicast { address: GROUP, interface: Interface::Loopback }
+    };
+    Contacts { epoch: 1, nodes: (1..=nodes).map(|id| (NodeId(id), request_address(id))).collect(), group }
+}
+
+/// Nothing is sent there: the world knows who listens.
+const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 0, 0, 1), REQUEST_PORT);

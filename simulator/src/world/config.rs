@@ -6,7 +6,7 @@ use hovercraft::session::SessionLimits;
 use hovercraft::{Membership, NodeConfig};
 use r2p2::client::ClientConfig;
 
-use super::addresses::{member, request_address};
+use super::addresses::member;
 use super::clock::ClockConfig;
 use super::disk::DiskConfig;
 use crate::NetworkConfig;
@@ -35,8 +35,10 @@ pub struct WorldConfig {
     pub node: NodeConfig,
     /// The session table of all nodes.
     pub sessions: SessionLimits,
-    /// What all clients have in common.
+    /// What all clients have in common. At first they know the nodes that the group begins with.
     pub client: ClientConfig,
+    /// Whether clients send a copy to each node that they know of, instead of one that the network copies to all.
+    pub unicast: bool,
     /// Whether a violated invariant ends the run ([`World::violation`](crate::World::violation)) rather than panics.
     pub collect: bool,
     /// What is recorded ([`World::take_recording`](crate::World::take_recording)); nothing if none.
@@ -46,10 +48,12 @@ pub struct WorldConfig {
 impl WorldConfig {
     /// A quiet world.
     pub fn new(seed: u64, nodes: u16) -> Self {
-        let mut client = ClientConfig { nodes: (1..=nodes).map(request_address).collect(), ..ClientConfig::default() };
-        client.retransmit_min = Duration::from_millis(2);
-        client.retransmit_max = Duration::from_millis(100);
-        client.give_up = Duration::from_secs(5);
+        let client = ClientConfig {
+            retransmit_min: Duration::from_millis(2),
+            retransmit_max: Duration::from_millis(100),
+            give_up: Duration::from_secs(5),
+            ..ClientConfig::default()
+        };
         Self {
             seed,
             nodes,
@@ -62,6 +66,7 @@ impl WorldConfig {
             node: NodeConfig { archive: true, ..NodeConfig::new(member(1), Membership::default()) },
             sessions: SessionLimits::default(),
             client,
+            unicast: false,
             collect: false,
             recording: None,
         }

@@ -23,11 +23,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hovercraft::applier::Applier;
+use hovercraft::client::Endpoint;
 use hovercraft::consensus::Role;
 use hovercraft::node::StopReason;
 use hovercraft::{Node, NodeId, Service};
 use r2p2::Instant;
-use r2p2::client::{Client, ClientConfig};
+use r2p2::client::ClientConfig;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -152,7 +153,9 @@ impl<S: Service> World<S> {
         for number in 0..world.config.clients {
             let seed = stream(world.config.seed, "client", number as u64).random();
             let sessions = world.config.client.sessions && number >= world.config.plain_clients;
-            let core = Client::new(ClientConfig { sessions, ..world.config.client.clone() }, seed);
+            let config = ClientConfig { sessions, ..world.config.client.clone() };
+            let contacts = clients::contacts(world.config.nodes, world.config.unicast);
+            let core = Endpoint::new(config, contacts, seed);
             let mut rng = stream(world.config.seed, "client clock", number as u64);
             let clock = Clock::start(world.now, world.config.clocks, &mut rng);
             world.clients.push(ClientHost { core, clock, alarm: Alarm::default(), completions: Vec::new() });

@@ -43,6 +43,9 @@
 //! | 7.6 | the entry of a change is replaced by another leader's | `members::a_change_is_taken_back` |
 //! | 7.6 | a node restarts with a change in its log that is not committed | `members::a_restarted_node_counts_by_what_its_log_says_last` |
 //! | 7.6 | while a node slept all others were replaced, or one by its next incarnation | `members::a_node_that_slept_finds_its_group_among_strangers`, `members::a_node_that_slept_listens_to_the_next_incarnation_of_a_peer` |
+//! | 7.6 | clients that know of the first nodes only, while all are replaced under load | `following::clients_go_where_the_group_goes` |
+//! | 7.6 | a client was away while nodes were replaced, and the one it still knows does not lead | `following::a_client_that_was_away_finds_the_group_by_one_node` |
+//! | 7.6 | who names a newer epoch is gone before it can be asked for the members | `following::who_names_the_epoch_dies_before_it_is_asked` |
 //! | 7.7 | an old leader wakes from a pause | `leaders::an_old_leader_wakes_and_serves_nothing_stale` |
 //! | 7.7 | heartbeats that bring back no acknowledgement keep a leader from being elected that has a quorum | `leaders::a_leader_that_hears_nobody_is_replaced` |
 //!
@@ -52,6 +55,7 @@ mod bodies;
 #[cfg(feature = "mutations")]
 mod broken;
 mod clients;
+mod following;
 mod leaders;
 mod members;
 mod messages;

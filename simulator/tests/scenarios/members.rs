@@ -13,7 +13,7 @@ use simulator::world::addresses;
 use simulator::{Flight, Registers, Scenario, World};
 
 /// A group of so many nodes with so many hosts to spare.
-fn group(nodes: u16, spares: u16) -> Setup {
+pub(super) fn group(nodes: u16, spares: u16) -> Setup {
     Scenario::cluster(nodes).with(|config| config.spares = spares)
 }
 
@@ -487,14 +487,14 @@ pub(crate) fn a_node_that_slept_listens_to_the_next_incarnation_of_a_peer() {
 
 /// Adds to register 1, with both clients, whatever happens to the group.
 #[derive(Default)]
-struct Load {
+pub(super) struct Load {
     begun: u64,
     ended: u64,
 }
 
 impl Load {
     /// Some more operations, and a moment for some of them to end.
-    fn more(&mut self, s: &mut Scenario<Registers>) {
+    pub(super) fn more(&mut self, s: &mut Scenario<Registers>) {
         for client in 0..2 {
             s.client(client).begin_many(10, Add(1, 1));
         }
@@ -512,10 +512,15 @@ impl Load {
         }
     }
 
-    /// All have been answered, and took effect once.
-    fn finish(mut self, s: &mut Scenario<Registers>) {
+    /// What has begun ends: each client has heard of the group as it is now.
+    pub(super) fn rest(&mut self, s: &mut Scenario<Registers>) {
         s.until("all is answered", |world| (0..2).all(|client| world.client(client).outstanding() == 0));
         self.take(s);
+    }
+
+    /// All have been answered, and took effect once.
+    pub(super) fn finish(mut self, s: &mut Scenario<Registers>) {
+        self.rest(s);
         assert_eq!(self.ended, self.begun);
         assert_eq!(s.client(0).value(Get(1)), self.begun);
     }
@@ -523,13 +528,13 @@ impl Load {
 
 /// Lets a node in and starts it.
 #[track_caller]
-fn admit(s: &mut Scenario<Registers>, id: u16) -> MemberId {
+pub(super) fn admit(s: &mut Scenario<Registers>, id: u16) -> MemberId {
     s.repeat("it is let in", |world| world.admit(id, true))
 }
 
 /// Removes a node, for good.
 #[track_caller]
-fn remove(s: &mut Scenario<Registers>, id: u16) {
+pub(super) fn remove(s: &mut Scenario<Registers>, id: u16) {
     s.repeat("it is removed", |world| removed(world, id));
 }
 
@@ -544,7 +549,7 @@ fn removed(world: &mut World<Registers>, id: u16) -> Result<Option<()>, CommandE
 
 /// Makes a node the leader.
 #[track_caller]
-fn lead(s: &mut Scenario<Registers>, id: u16) {
+pub(super) fn lead(s: &mut Scenario<Registers>, id: u16) {
     s.repeat("it leads", |world| {
         world.hand_leadership(Some(id))?;
         Ok((world.leader() == Some(id)).then_some(()))
@@ -553,7 +558,7 @@ fn lead(s: &mut Scenario<Registers>, id: u16) {
 
 /// Waits until no change is under way, and all vote who are to.
 #[track_caller]
-fn settle(s: &mut Scenario<Registers>) {
+pub(super) fn settle(s: &mut Scenario<Registers>) {
     s.until("no change is under way", World::members_settled);
 }
 
