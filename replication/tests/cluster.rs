@@ -63,6 +63,7 @@ fn durable_nodes_go_on_from_disk() {
             config.threads = threads;
             config.durability = durability;
             config.data_dir.clone_from(&config.runtime_dir);
+            config.limits.snapshot_entries = 20;
         });
         let mut client = cluster.client();
         let mut expected = 0;
@@ -84,7 +85,9 @@ fn durable_nodes_go_on_from_disk() {
         }
         assert_eq!(number(client.read("get a")), expected);
         cluster.converge();
-        assert_eq!(cluster.status(0).durability, durability.name());
+        let status = cluster.status(0);
+        assert_eq!(status.durability, durability.name());
+        assert!(counter(&status, "archive.snapshots_installed") >= 1, "it has gone on from a snapshot");
     }
 }
 
@@ -700,11 +703,17 @@ impl Service for Ledger {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        Vec::new()
+        let lines = self.numbers.iter().map(|(name, number)| [&name[..], format!(" {number}\n").as_bytes()].concat());
+        lines.flatten().collect()
     }
 
-    fn restore(&mut self, _: &[u8]) -> Result<(), String> {
-        Err("not needed here".to_owned())
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+        let lines = std::str::from_utf8(snapshot).map_err(|error| error.to_string())?.lines();
+        let pairs =
+            lines.map(|line| line.rsplit_once(' ').and_then(|(name, number)| Some((name, number.parse().ok()?))));
+        let pairs = pairs.map(|pair| pair.map(|(name, number)| (Bytes::copy_from_slice(name.as_bytes()), number)));
+        self.numbers = pairs.collect::<Option<_>>().ok_or("a line that is none")?;
+        Ok(())
     }
 }
 

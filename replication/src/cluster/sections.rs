@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Limits, Timing};
+use crate::config::{Limits, SnapshotLimits, Timing};
 use crate::log::Retention;
 use crate::session::SessionLimits;
 use crate::unordered::UnorderedLimits;
@@ -38,6 +38,10 @@ pub struct LimitsSection {
     pub log_entries_max: usize,
     /// The same in bytes of entries and bodies.
     pub log_bytes_max: usize,
+    /// A durable node takes a snapshot when its log has grown by so many bytes since the last one.
+    pub snapshot_bytes: usize,
+    /// The same in entries.
+    pub snapshot_entries: u64,
     /// Most sessions; opening one more forgets the one not used for longest.
     pub sessions_max: usize,
     /// Most bytes of write replies kept for retransmissions.
@@ -65,6 +69,8 @@ impl Default for LimitsSection {
             unordered_bytes_max: limits.unordered.bytes_max,
             log_entries_max: limits.retention.entries_max,
             log_bytes_max: limits.retention.bytes_max,
+            snapshot_bytes: limits.snapshots.after_bytes,
+            snapshot_entries: limits.snapshots.after_entries,
             sessions_max: sessions.sessions_max,
             reply_cache_bytes_max: sessions.cache_bytes_max,
             receive_buffer: 4 << 20,
@@ -90,6 +96,11 @@ impl LimitsSection {
                 ..UnorderedLimits::default()
             },
             retention: Retention { entries_max: self.log_entries_max, bytes_max: self.log_bytes_max },
+            snapshots: SnapshotLimits {
+                after_bytes: self.snapshot_bytes,
+                after_entries: self.snapshot_entries,
+                ..SnapshotLimits::default()
+            },
             ..Limits::default()
         }
     }

@@ -326,6 +326,8 @@ impl ClusterConfig {
             ("limits.unordered_bytes_max", limits.unordered_bytes_max, limits.request_max, 1 << 36),
             ("limits.log_entries_max", limits.log_entries_max, limits.window_entries_max, 1 << 30),
             ("limits.log_bytes_max", limits.log_bytes_max, limits.window_bytes_max, 1 << 40),
+            ("limits.snapshot_bytes", limits.snapshot_bytes, 1 << 16, 1 << 40),
+            ("limits.snapshot_entries", usize::try_from(limits.snapshot_entries).unwrap_or(usize::MAX), 1, 1 << 40),
             ("limits.sessions_max", limits.sessions_max, 1, 1 << 24),
             ("limits.reply_cache_bytes_max", limits.reply_cache_bytes_max, limits.reply_max + REPLY_COST, 1 << 36),
             ("limits.receive_buffer", limits.receive_buffer, 4096, 1 << 30),

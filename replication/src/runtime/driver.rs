@@ -13,6 +13,7 @@ use r2p2::server::Via;
 use r2p2::udp::Clock;
 
 use super::NodeError;
+use super::archive::ArchiveThread;
 use super::disk::Disk;
 use super::execution::{Execution, Report};
 use super::sockets::{GROUP_REQUESTS, PEER_GROUP, PEERS, REQUESTS, Wires};
@@ -73,6 +74,7 @@ pub(super) struct Driver<E> {
     execution: E,
     /// Of a durable node.
     disk: Option<Disk>,
+    archive: ArchiveThread,
     about: About,
     stop: Arc<AtomicBool>,
     clock: Clock,
@@ -106,6 +108,7 @@ impl<E: Execution> Driver<E> {
         wires: Wires,
         execution: E,
         disk: Option<Disk>,
+        archive: ArchiveThread,
         about: About,
         stop: Arc<AtomicBool>,
     ) -> Self {
@@ -115,6 +118,7 @@ impl<E: Execution> Driver<E> {
             wires,
             execution,
             disk,
+            archive,
             about,
             stop,
             timeout: Instant::ZERO,
@@ -137,7 +141,8 @@ impl<E: Execution> Driver<E> {
             tracing::error!(node = %self.node.me().node(), %error, "node stops");
         }
         let written = self.disk.as_mut().map_or(Ok(()), Disk::finish);
-        result.and(written).and(self.execution.finish())
+        let kept = self.archive.finish();
+        result.and(written).and(kept).and(self.execution.finish())
     }
 
     fn turns(&mut self) -> Result<(), NodeError> {
@@ -151,6 +156,7 @@ impl<E: Execution> Driver<E> {
             }
             self.node.handle_applied(now, self.execution.applied());
             self.take_persisted(now);
+            self.take_archived(now);
             self.settle(now)?;
 
             self.execution.advance(&mut self.answers)?;
@@ -227,8 +233,7 @@ impl<E: Execution> Driver<E> {
                 Output::Members(members) => self.about.members_are(self.node.me(), &members),
                 Output::Client { to, packet } => self.answers.push(REQUESTS, to, packet),
                 Output::Apply(work) => self.execution.push(work),
-                // Without an archive the node has nothing for one.
-                Output::Archive(_) => {}
+                Output::Archive(work) => self.archive.push(work),
                 Output::Admin(request) => self.take_admin(now, request),
                 Output::Persist(batch) => {
                     if let Some(disk) = &mut self.disk {
@@ -249,6 +254,16 @@ impl<E: Execution> Driver<E> {
             Ok(Some(number)) => self.node.handle_persisted(now, number),
             Ok(None) => {}
             Err(error) => self.node.handle_storage_error(error),
+        }
+    }
+
+    fn take_archived(&mut self, now: Instant) {
+        loop {
+            match self.archive.next_event() {
+                Ok(Some(event)) => self.node.handle_archive(now, event),
+                Ok(None) => return,
+                Err(error) => return self.node.handle_storage_error(error),
+            }
         }
     }
 
@@ -312,7 +327,8 @@ impl<E: Execution> Driver<E> {
         ];
         let own = own.map(|(name, value)| (format!("runtime.{name}"), value));
         let all = self.last_report.counters.iter().cloned().chain(self.wires.counters());
-        let disk = self.disk.iter().flat_map(Disk::counters).map(|(name, value)| (name.to_owned(), value));
+        let disk = self.disk.iter().flat_map(Disk::counters).chain(self.archive.counters());
+        let disk = disk.map(|(name, value)| (name.to_owned(), value));
         let all = all.chain(own).chain(self.execution.counters()).chain(disk);
         status.counters.extend(all.map(|(name, value)| CounterValue { name, value }));
         status

@@ -30,8 +30,10 @@
 //! # What it leaves behind
 //! A node with memory durability leaves a small file in [`ClusterConfig::runtime_dir`] that says that this identity has
 //! lived; if it finds it there, it asks the others to let it in as its next incarnation (protocol.md §7.5). Any other node
-//! leaves its data, in [`ClusterConfig::node_dir`], and goes on from there. A third thread writes it ([`crate::storage`]).
+//! leaves its data, in [`ClusterConfig::node_dir`], and goes on from there. A thread of its own writes it
+//! ([`crate::storage`]), and one more keeps snapshots ([`crate::snapshot`]); without durability these are in memory.
 
+mod archive;
 mod disk;
 mod driver;
 mod execution;
@@ -54,18 +56,23 @@ use r2p2::udp::{Clock, SetupError, Waker};
 pub use identity::JoinGroupError;
 pub use life::LifeError;
 
-use crate::applier::{Applier, ApplyPanic};
+use crate::applier::{Applier, ApplyPanic, RestoreError};
 use crate::cluster::{ClusterConfig, ConfigError, Threads};
 use crate::config::NodeConfig;
 use crate::id::NodeId;
 use crate::node::{Node, StopReason};
 use crate::service::Service;
+use crate::snapshot::{Archive, FileArchive, MemoryArchive};
 use crate::storage::{Storage, StorageError, Stored};
+use archive::ArchiveThread;
 use disk::Disk;
 use driver::{About, Driver};
 use identity::Begun;
 use inline::Inline;
 use threaded::Threaded;
+
+/// Where a node's snapshots are, in its directory.
+const SNAPSHOTS: &str = "snapshots";
 
 /// Starts the node `node` of the group that `config` describes, as threads of this process, with `service` as its state
 /// machine. `name` is the service's name, for [`crate::client::status`].
@@ -87,15 +94,21 @@ pub fn start<S: Service>(
     let wires = sockets::open(config, &entry, clock)?;
     // As late as possible: what did not start has not lived.
     let Begun { member, life, membership, mut storage } = identity::begin(config, &entry)?;
-    let stored = match &mut storage {
-        None => Stored::default(),
+    let (stored, archive): (_, Box<dyn Archive>) = match &mut storage {
+        None => (Stored::default(), Box::new(MemoryArchive::new())),
         Some(storage) => {
-            let stored = storage.load()?;
-            tracing::info!(%node, entries = stored.records.len(), "storage read");
-            stored
+            let mut archive = FileArchive::open(&config.node_dir(node)?.join(SNAPSHOTS), storage.safety())?;
+            let mut stored = storage.load()?;
+            if let Some(newest) = archive.list().last() {
+                stored.snapshot = archive.open(newest.id)?.map(|opened| (opened.info, opened.meta));
+            }
+            let snapshot = stored.snapshot.as_ref().map_or(0, |(info, _)| info.index);
+            tracing::info!(%node, entries = stored.records.len(), snapshot, "storage read");
+            (stored, Box::new(archive))
         }
     };
-    let node_config = NodeConfig { service_version: S::VERSION, ..config.node_config(member, life, membership) };
+    let node_config =
+        NodeConfig { archive: true, service_version: S::VERSION, ..config.node_config(member, life, membership) };
 
     let applier = Applier::new(service, config.applier_config(node));
     let waker = wires.waker();
@@ -104,6 +117,8 @@ pub fn start<S: Service>(
     let core = Node::restart(clock.now(), node_config, S::classify, stored)?;
     let disk =
         storage.map(|storage| Disk::spawn(storage, wires.waker(), node)).transpose().map_err(StartError::Thread)?;
+    let archive = ArchiveThread::spawn(archive, wires.waker(), node).map_err(StartError::Thread)?;
+    let archivist = archive.archivist();
     let run_apart = match config.threads {
         Threads::Auto => thread::available_parallelism().is_ok_and(|cores| cores.get() >= 4),
         Threads::One => false,
@@ -113,12 +128,13 @@ pub fn start<S: Service>(
     let asked = Arc::clone(&stop);
     let thread = if run_apart {
         let answers = wires.answers(config, &entry);
-        let execution = Threaded::spawn(applier, answers, clock, wires.waker(), node).map_err(StartError::Thread)?;
-        let driver = Driver::new(core, wires, execution, disk, about, asked);
+        let execution =
+            Threaded::spawn(applier, archivist, answers, clock, wires.waker(), node).map_err(StartError::Thread)?;
+        let driver = Driver::new(core, wires, execution, disk, archive, about, asked);
         thread::Builder::new().name(thread_name).spawn(move || driver.run())
     } else {
-        let execution = Inline::new(applier, clock);
-        let driver = Driver::new(core, wires, execution, disk, about, asked);
+        let execution = Inline::new(applier, archivist, clock);
+        let driver = Driver::new(core, wires, execution, disk, archive, about, asked);
         thread::Builder::new().name(thread_name).spawn(move || driver.run())
     };
     let thread = thread.map_err(StartError::Thread)?;
@@ -274,6 +290,10 @@ pub enum NodeError {
     /// The service panicked on a write. It would on every replica.
     #[error(transparent)]
     Apply(#[from] ApplyPanic),
+    /// A snapshot cannot be put in place. Its archive has checked it: the service disagrees with what it has written, or
+    /// the nodes are configured differently.
+    #[error("a snapshot cannot be used: {0}")]
+    Restore(#[from] RestoreError),
     /// It may not go on.
     #[error(transparent)]
     Stopped(#[from] StopReason),

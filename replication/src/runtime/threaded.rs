@@ -11,6 +11,7 @@ use r2p2::udp::{Clock, Waker};
 use r2p2::{Instant, TransmitBatch};
 
 use super::NodeError;
+use super::archive::Archivist;
 use super::execution::{Backlog, Execution, Report};
 use super::sockets::{Answers, REQUESTS};
 use crate::applier::{Applier, Work};
@@ -67,6 +68,7 @@ struct Shared {
 impl Threaded {
     pub(super) fn spawn<S: Service>(
         applier: Applier<S>,
+        archive: Archivist,
         answers: Answers,
         clock: Clock,
         waker: Waker,
@@ -86,6 +88,7 @@ impl Threaded {
         let last_flush = clock.now();
         let apply = Apply {
             applier,
+            archive,
             work,
             to_network,
             returner,
@@ -220,6 +223,7 @@ impl Drop for Ending {
 /// The apply thread.
 struct Apply<S: Service> {
     applier: Applier<S>,
+    archive: Archivist,
     work: Receiver<Item>,
     to_network: Sender<Report>,
     returner: Returner<Vec<Work>>,
@@ -259,8 +263,18 @@ impl<S: Service> Apply<S> {
                             return Ok(());
                         }
                         self.unflushed = true;
-                        let answers = &mut self.batch;
-                        self.applier.handle(work, &mut |to, packet| answers.push(REQUESTS, to, packet))?;
+                        match work {
+                            Work::Snapshot(wanted) => self.archive.take(wanted, self.applier.freeze()),
+                            Work::Install(info) => {
+                                // Nothing comes if the archive has failed, and says why, or if the node stops.
+                                let Ok(opened) = self.archive.open(info).recv() else { return Ok(()) };
+                                self.archive.restore(opened, &mut self.applier)?;
+                            }
+                            work => {
+                                let answers = &mut self.batch;
+                                self.applier.handle(work, &mut |to, packet| answers.push(REQUESTS, to, packet))?;
+                            }
+                        }
                         if self.clock.now() >= self.last_flush + FLUSH_AFTER {
                             self.flush()?;
                         }
@@ -316,8 +330,10 @@ mod tests {
     use crate::applier::{ApplierConfig, Committed};
     use crate::cluster::{ClusterConfig, LocalPorts};
     use crate::entry::{Entry, EntryKind, RequestHead};
+    use crate::runtime::archive::ArchiveThread;
     use crate::runtime::sockets::Wires;
     use crate::service::{Class, Context, Reply};
+    use crate::snapshot::MemoryArchive;
 
     /// Only a guard against hanging: nothing here takes that long.
     const GUARD: Duration = Duration::from_secs(60);
@@ -414,7 +430,9 @@ mod tests {
         let config = ClusterConfig::local(1, &LocalPorts::default());
         let answers = wires.answers(&config, &config.nodes[0]);
         let applier = Applier::new(Gated { gate }, ApplierConfig::new(NodeId(1)));
-        let execution = Threaded::spawn(applier, answers, clock, wires.waker(), NodeId(1)).unwrap();
+        let archive = ArchiveThread::spawn(Box::new(MemoryArchive::new()), wires.waker(), NodeId(1)).unwrap();
+        let execution =
+            Threaded::spawn(applier, archive.archivist(), answers, clock, wires.waker(), NodeId(1)).unwrap();
         (wires, execution)
     }
 

@@ -36,6 +36,7 @@ use crate::storage::StorageError;
 pub use file::FileArchive;
 pub use memory::MemoryArchive;
 pub use stream::{chunk_checksum, chunks_of};
+pub(crate) use work::keep;
 pub use work::{ArchiveEvent, ArchiveWork, SnapshotWanted, carry_out, take};
 
 /// Bytes of the stream in every chunk but the last.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{Archive, Chunk, Received, Sealed, SnapshotInfo};
 use crate::applier::Frozen;
 use crate::id::{LogIndex, NodeId, Term};
+use crate::service::SnapshotView;
 use crate::storage::StorageError;
 
 /// What an archive is to do. Taking a snapshot and installing one are not here: they have a place in the order of
@@ -124,9 +125,18 @@ pub fn carry_out(archive: &mut dyn Archive, work: ArchiveWork) -> Result<Option<
 /// # Panics
 /// If it was frozen elsewhere than was wanted.
 pub fn take(archive: &mut dyn Archive, wanted: &SnapshotWanted, frozen: Frozen) -> Result<ArchiveEvent, StorageError> {
+    assert_eq!(frozen.applied(), wanted.index, "a snapshot is taken at its place in the log");
+    keep(archive, wanted, Box::new(frozen))
+}
+
+/// Keeps a state.
+pub(crate) fn keep(
+    archive: &mut dyn Archive,
+    wanted: &SnapshotWanted,
+    state: Box<dyn SnapshotView>,
+) -> Result<ArchiveEvent, StorageError> {
     let SnapshotWanted { index, term, ref meta } = *wanted;
-    assert_eq!(frozen.applied(), index, "a snapshot is taken at its place in the log");
-    match archive.put(index, term, meta, Box::new(frozen)) {
+    match archive.put(index, term, meta, state) {
         Ok(info) => Ok(ArchiveEvent::Taken(info)),
         Err(StorageError::Full(_)) => Ok(ArchiveEvent::NotTaken(index)),
         Err(error) => Err(error),

@@ -128,6 +128,11 @@ impl SledStorage {
         Ok(store)
     }
 
+    /// How safe what is synced is.
+    pub fn safety(&self) -> Safety {
+        self.safety
+    }
+
     /// Whose this is, since when.
     pub fn identity(&self) -> &Identity {
         &self.identity
