@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::config::{NodeConfig, Timing};
 use crate::id::{LogIndex, MemberId, Term};
-use crate::log::{Log, raft_data};
+use crate::log::{Log, LogRecord, raft_data};
 use crate::membership::{MemberRole, Membership};
 use crate::message::{Append, AppendAck, Vote, VoteReply};
 use crate::storage::HardState;
@@ -256,6 +256,15 @@ impl Consensus {
             self.raft.become_follower(term, INVALID_ID);
             self.after_step();
         }
+    }
+
+    /// Appends an entry that no leader has proposed, in a term of its own: a person has decided that this node goes on
+    /// without a majority. What its log has is what there is from here on.
+    pub fn seize(&mut self, record: LogRecord) {
+        self.raft.become_follower(record.term, INVALID_ID);
+        self.log_mut().append(record);
+        self.membership = self.log().membership().clone();
+        self.remake(self.raft.raft_log.applied);
     }
 
     /// Makes the crate's state anew from the log, as of a follower that knows what this one does.

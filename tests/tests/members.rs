@@ -114,3 +114,80 @@ fn a_cluster_that_is_not_there() {
     }
     _ = std::fs::remove_dir_all(&directory);
 }
+
+#[test]
+fn one_node_goes_on_when_a_majority_is_gone_for_good() {
+    for data in [false, true] {
+        let directory = fresh_directory();
+        let path = directory.to_str().expect("a plain path").to_owned();
+        let durable = ["--fan-out", "unicast", "--data", &path];
+        let up = Up::start(if data { &durable } else { &durable[..2] });
+        up.kv(&["set", "kept", "yes"]).good();
+        let refused = up.cluster(&["recover", "1", "--lose-what-others-acknowledged"]);
+        assert!(refused.bad(1).contains("nothing to recover"), "{refused:?}");
+        up.cluster(&["recover", "1"]).bad(2);
+        until("all have it", || {
+            let status = up.status();
+            let nodes = status["nodes"].as_array().expect("nodes").clone();
+            nodes.iter().all(|node| node["applied"] == nodes[0]["applied"] && !node["applied"].is_null())
+        });
+        let leader = up.leader();
+        let left = up.ids().into_iter().find(|id| *id != leader).expect("a follower");
+        for id in up.ids().into_iter().filter(|id| *id != left) {
+            up.kill(id);
+        }
+        let recovered = || up.cluster(&["recover", &left.to_string(), "--lose-what-others-acknowledged", "--json"]);
+        // It may take an election timeout until it has noticed that nobody leads.
+        until("it goes on", || recovered().code == Some(0));
+        let members = json(&recovered());
+        assert_eq!(nodes(&members), [u64::from(left)], "asking twice is asking once");
+        assert_eq!(up.kv(&["get", "kept"]).good(), "yes");
+        assert_eq!(up.kv(&["incr", "visits"]).good(), "1");
+        drop(up);
+        _ = std::fs::remove_dir_all(&directory);
+    }
+}
+
+/// A node is decided upon first and started then; another one is a copy without a vote.
+#[test]
+fn nodes_are_added() {
+    let up = Up::start(&["--fan-out", "unicast"]);
+    up.kv(&["set", "a", "1"]).good();
+    let ports = LocalPorts::free(5).expect("free ports");
+    let mut config = up.config();
+    for (at, learner) in [(3, false), (4, true)] {
+        let mut entry = ClusterConfig::local(5, &ports).nodes[at];
+        (entry.join, entry.learner) = (true, learner);
+        config.nodes.push(entry);
+    }
+    let path = up.directory.join("five.toml");
+    std::fs::write(&path, config.to_toml()).expect("a file");
+    let file = path.to_str().expect("a plain path");
+    let missing = up.cluster(&["add", "7"]);
+    assert!(missing.bad(2).contains("no node n7"), "{missing:?}");
+    let added = json(&run(["cluster", "add", "4", "--json", "--config", file]));
+    assert_eq!(added["members"][3]["role"], "learner");
+    let mut started: Vec<_> = [4, 5]
+        .map(|id: u16| {
+            std::process::Command::new(system_tests::program())
+                .args(["node", "--config", file, "--id", &id.to_string()])
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .expect("a process")
+        })
+        .into();
+    until("one votes and one does not", || {
+        let members = json(&up.cluster(&["members", "--json"]));
+        let role = |node: u64| {
+            let members = members["members"].as_array().expect("members");
+            members.iter().find(|member| member["node"] == node).map(|member| member["role"].clone())
+        };
+        role(4) == Some("voter".into()) && role(5) == Some("learner".into())
+    });
+    up.kv(&["set", "a", "2"]).good();
+    for node in &mut started {
+        node.kill().expect("it runs");
+        node.wait().expect("it ends");
+    }
+    assert_eq!(up.kv(&["get", "a"]).good(), "2", "three of four voters are left");
+}

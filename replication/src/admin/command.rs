@@ -45,6 +45,11 @@ pub enum AdminCommand {
     },
     /// There is to be a snapshot of what is applied now.
     Snapshot,
+    /// This node, which is the one that is told, is to go on alone: a majority is gone for good.
+    Recover {
+        /// Which node.
+        node: NodeId,
+    },
 }
 
 impl AdminCommand {
@@ -57,6 +62,7 @@ impl AdminCommand {
             Self::Remove { .. } => "remove",
             Self::Transfer { .. } => "transfer",
             Self::Snapshot => "snapshot",
+            Self::Recover { .. } => "recover",
         }
     }
 
@@ -76,6 +82,7 @@ impl AdminCommand {
             Self::Remove { node } => Arguments::Remove(NodeMessage { node: node.0.into() }),
             Self::Transfer { to } => Arguments::Transfer(NodeMessage { node: to.map_or(0, |to| to.0.into()) }),
             Self::Snapshot => Arguments::Snapshot(NoArguments {}),
+            Self::Recover { node } => Arguments::Recover(NodeMessage { node: node.0.into() }),
         };
         let message = CommandMessage { version: VERSION, name: self.name().to_owned(), arguments: Some(arguments) };
         message.encode_to_vec().into()
@@ -115,6 +122,7 @@ impl AdminCommand {
             Arguments::Transfer(NodeMessage { node: 0 }) => Self::Transfer { to: None },
             Arguments::Transfer(node) => Self::Transfer { to: Some(node_id(node.node)?) },
             Arguments::Snapshot(NoArguments {}) => Self::Snapshot,
+            Arguments::Recover(node) => Self::Recover { node: node_id(node.node)? },
         })
     }
 }
@@ -181,7 +189,7 @@ struct CommandMessage {
     /// So that who does not know it can say what it does not know.
     #[prost(string, tag = "2")]
     name: String,
-    #[prost(oneof = "Arguments", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "Arguments", tags = "3, 4, 5, 6, 7")]
     arguments: Option<Arguments>,
 }
 
@@ -195,6 +203,8 @@ enum Arguments {
     Transfer(NodeMessage),
     #[prost(message, tag = "6")]
     Snapshot(NoArguments),
+    #[prost(message, tag = "7")]
+    Recover(NodeMessage),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -261,6 +271,7 @@ mod tests {
             AdminCommand::Transfer { to: Some(NodeId(3)) },
             AdminCommand::Transfer { to: None },
             AdminCommand::Snapshot,
+            AdminCommand::Recover { node: NodeId(4) },
         ]
     }
 

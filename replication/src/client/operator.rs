@@ -143,6 +143,25 @@ impl Operator {
         }
     }
 
+    /// Tells one node, at `address`, what is to be, until it answers or `patience` is over.
+    ///
+    /// # Errors
+    /// What it was refused for, and what to do about it.
+    pub fn command_to(
+        &mut self,
+        address: SocketAddrV4,
+        command: &AdminCommand,
+        patience: Duration,
+    ) -> Result<Accepted, OperatorError> {
+        let answer = self.ask(&[address], command, patience)?.pop().and_then(|(_, answer)| answer);
+        let answer = answer.ok_or(OperatorError::NoAnswer { asked: vec![address] })?;
+        match AdminReply::decode(&answer) {
+            None => Err(OperatorError::Unreadable { address }),
+            Some(AdminReply::Accepted { epoch, member }) => Ok(Accepted { by: address, epoch, member }),
+            Some(AdminReply::Refused(refusal)) => Err(OperatorError::Refused { command: command.name(), refusal }),
+        }
+    }
+
     /// Tells the leader what is to be, and waits until the members are as `done` says. A change that has begun is lost if its
     /// leader dies before it is committed, so it is told again and again.
     ///

@@ -215,7 +215,7 @@ impl ClusterConfig {
         warnings
     }
 
-    pub(crate) fn no_such_node(&self, node: NodeId) -> ConfigError {
+    pub fn no_such_node(&self, node: NodeId) -> ConfigError {
         ConfigError::NoSuchNode { node: node.0, known: self.nodes.iter().map(|entry| entry.id).collect() }
     }
 

@@ -6,6 +6,9 @@ use crate::id::{Incarnation, MemberId, NodeId};
 /// Most members of a group, learners included. What a membership takes in the log and in a datagram is bounded by it.
 pub const MEMBERS_MAX: usize = 16;
 
+/// By how much the epoch rises when a member goes on alone.
+const RECOVERY_EPOCHS: u64 = 1 << 32;
+
 impl Membership {
     /// Adds a node as a learner, as the incarnation after its last: the last member it was, or `after` if that is later.
     ///
@@ -88,6 +91,18 @@ impl Membership {
             }
         }
         Some(next)
+    }
+
+    /// Only this member is left, because the others are gone for good. Not a step that a group could decide.
+    ///
+    /// Those who are gone may have gone on to later epochs without it; this one is far beyond them.
+    pub fn alone(&self, id: MemberId) -> Option<Self> {
+        let mut alone = Self { epoch: self.epoch + RECOVERY_EPOCHS, ..self.clone() };
+        for other in self.members.keys().filter(|other| **other != id) {
+            alone.bury(*other);
+        }
+        alone.members.get_mut(&id)?.role = MemberRole::Voter;
+        Some(alone)
     }
 
     fn next(&self) -> Self {

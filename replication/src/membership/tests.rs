@@ -75,6 +75,16 @@ fn refusals_are_clear() {
 }
 
 #[test]
+fn who_goes_on_alone_has_buried_the_others() {
+    let alone = three().without(NodeId(1)).unwrap().alone(id(1, 1)).unwrap();
+    assert_eq!(alone.voters().collect::<Vec<_>>(), [id(1, 1)]);
+    assert!(!alone.is_joint() && alone.was_removed(id(2, 1)) && alone.was_removed(id(3, 1)));
+    assert!(alone.epoch > 1 << 32);
+    assert_eq!(Membership::parse(&alone.emit()), Some(alone));
+    assert_eq!(three().alone(id(9, 1)), None);
+}
+
+#[test]
 fn as_many_as_there_may_be_and_one_more() {
     let mut full = Membership::of_voters([(id(1, 1), addresses(1))]);
     for node in 2..=MEMBERS_MAX as u16 {

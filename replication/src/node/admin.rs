@@ -54,6 +54,12 @@ impl Node {
                 let leads = self.consensus.leader().map(|leader| leader.node());
                 if to.is_some() && to == leads { Ok(None) } else { self.hand_leadership(now, to).map(|()| None) }
             }
+            AdminCommand::Recover { node } if node == self.config.me.node() => {
+                // Asked again after it has done so: it is so.
+                let alone = self.leading.is_some() && self.membership().members.len() == 1;
+                if alone { Ok(None) } else { self.recover(now).map(|()| None) }
+            }
+            AdminCommand::Recover { node } => Err(ChangeError::Unknown(node).into()),
             AdminCommand::Status | AdminCommand::Members => {
                 return AdminReply::refused(RefusalReason::NotUnderstood, "a question is not a command");
             }
@@ -87,6 +93,7 @@ fn reason(error: &CommandError) -> RefusalReason {
     match error {
         CommandError::NotLeader { .. } => RefusalReason::NotLeader,
         CommandError::NotNow | CommandError::Change(ChangeError::UnderWay) => RefusalReason::Busy,
+        CommandError::NotLost { .. } => RefusalReason::Conflict,
         CommandError::Unreplicated => RefusalReason::Unsupported,
         CommandError::Change(ChangeError::Unknown(_)) => RefusalReason::UnknownNode,
         CommandError::Change(ChangeError::AlreadyMember(_) | ChangeError::AddressTaken(_)) => RefusalReason::Conflict,

@@ -162,6 +162,8 @@ counters! {
     peer_messages_nowhere,
     /// Memberships proposed by this leader.
     memberships_proposed,
+    /// How often this node went on alone because it was told to.
+    recoveries,
     /// Versions of the service proposed by this leader.
     versions_proposed,
     /// Internal messages from a second process under a known identity.

@@ -17,6 +17,7 @@ use crate::config::Mode;
 use crate::consensus::proposal;
 use crate::entry::Entry;
 use crate::id::{Incarnation, LogIndex, MemberId, NodeId};
+use crate::log::LogRecord;
 use crate::membership::{Addresses, ChangeError, MemberRole, Membership};
 use crate::message::{Envelope, Message, Refusal, Refused};
 
@@ -38,6 +39,15 @@ pub enum CommandError {
     /// The membership does not permit it.
     #[error(transparent)]
     Change(#[from] ChangeError),
+    /// The group is not lost.
+    #[error(
+        "node {leader} leads, so this group has a majority: there is nothing to recover, and what others acknowledge would be \
+         lost; remove nodes that are gone with `hovercraft cluster remove`"
+    )]
+    NotLost {
+        /// Who leads, as far as this node knows.
+        leader: NodeId,
+    },
     /// There is no log.
     #[error("an unreplicated node has no group")]
     Unreplicated,
@@ -103,6 +113,41 @@ impl Node {
             return Err(CommandError::NotNow);
         }
         self.propose_membership(now, &next)
+    }
+
+    /// This node goes on alone, with what it has: a majority is gone for good, and a person has decided that what it may
+    /// have acknowledged without this node is lost (protocol.md §7.5). What is in this node's log counts, committed or
+    /// not; all other members are removed, and are told so if they come back.
+    ///
+    /// # Errors
+    /// [`CommandError::NotLost`] if somebody leads.
+    pub fn recover(&mut self, now: Instant) -> Result<(), CommandError> {
+        if self.config.mode == Mode::Unreplicated {
+            return Err(CommandError::Unreplicated);
+        }
+        if let Some(leader) = self.consensus.leader() {
+            return Err(CommandError::NotLost { leader: leader.node() });
+        }
+        let me = self.config.me;
+        let alone = self.membership().alone(me).ok_or(ChangeError::Unknown(me.node()))?;
+        tracing::warn!(
+            node = %me.node(),
+            last = self.consensus.log().last(),
+            members = ?self.membership().members.keys(),
+            "going on alone, as told: what the others have acknowledged without this node is lost"
+        );
+        let body = Bytes::from(alone.emit());
+        let entry = Entry::membership(body.len(), self.log_time);
+        let mut raw = Vec::new();
+        entry.emit(&mut raw);
+        self.persistence.changed_from(self.consensus.log().last() + 1);
+        let record = LogRecord { term: self.consensus.term() + 1, entry, raw: raw.into(), body, at: now };
+        self.consensus.seize(record);
+        self.counters.recoveries += 1;
+        self.members_due = true;
+        self.advance(now);
+        self.campaign(now);
+        Ok(())
     }
 
     /// Hands leadership to a voter: `to`, or whoever has most of the log.

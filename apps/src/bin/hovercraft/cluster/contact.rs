@@ -28,6 +28,7 @@ pub(super) struct Options {
 /// A cluster that can be asked and told.
 #[derive(Debug)]
 pub(super) struct Contact {
+    pub(super) config: ClusterConfig,
     pub(super) operator: Operator,
     pub(super) timeout: Duration,
 }
@@ -37,7 +38,7 @@ impl Contact {
         let path = find_config(options.config.as_deref())?;
         let config = ClusterConfig::load(&path).map_err(Failure::usage)?;
         let operator = Operator::connect(&config.client_options()).map_err(Failure::new)?;
-        Ok(Self { operator, timeout: options.timeout })
+        Ok(Self { config, operator, timeout: options.timeout })
     }
 
     /// Tells whoever leads, as often as it takes, until the members are as `done` says.

@@ -1,8 +1,10 @@
 //! `hovercraft cluster`: who makes up a cluster, and what is to change about that. One file per subcommand; what they share
 //! is in [`contact`].
 
+mod add;
 mod contact;
 mod members;
+mod recover;
 mod remove;
 mod status;
 mod transfer;
@@ -21,7 +23,9 @@ use crate::output::Failure;
         hovercraft cluster members\n  \
         hovercraft cluster status --json\n  \
         hovercraft cluster transfer 2        n2 is to lead\n  \
-        hovercraft cluster remove 3          n3 is to leave")]
+        hovercraft cluster remove 3          n3 is to leave\n  \
+        hovercraft cluster add 4 --requests 10.0.0.4:7400 --peers 10.0.0.4:7401\n  \
+        hovercraft cluster recover 1 --lose-what-others-acknowledged     a majority is gone for good")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -32,7 +36,9 @@ enum Command {
     Members(members::Args),
     Status(status::Args),
     Transfer(transfer::Args),
+    Add(add::Args),
     Remove(remove::Args),
+    Recover(recover::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -40,6 +46,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Members(args) => members::run(args),
         Command::Status(args) => status::run(args),
         Command::Transfer(args) => transfer::run(args),
+        Command::Add(args) => add::run(args),
         Command::Remove(args) => remove::run(args),
+        Command::Recover(args) => recover::run(args),
     }
 }
