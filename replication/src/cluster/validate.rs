@@ -215,6 +215,7 @@ impl ClusterConfig {
         warnings
     }
 
+    /// What to say when somebody asks for a node that is not in here.
     pub fn no_such_node(&self, node: NodeId) -> ConfigError {
         ConfigError::NoSuchNode { node: node.0, known: self.nodes.iter().map(|entry| entry.id).collect() }
     }

@@ -138,8 +138,8 @@ pub enum StopReason {
     #[error(
         "node {by} has already talked to another process that was {me:?}; a node that kept its log in memory, or has lost \
          its data directory, has forgotten its vote and its acknowledgements, so the same identity must not come back \
-         (protocol.md §7.5). Give it its data directory again if there is one; otherwise start a new cluster, or wait for \
-         the release in which a node can rejoin"
+         (protocol.md §7.5). Give it its data directory again if there is one; otherwise remove what there is of it and start \
+         it with `--join`: the group lets it in as another member, which gets a copy of everything"
     )]
     AnotherLife {
         /// Who refused.
@@ -149,7 +149,8 @@ pub enum StopReason {
     },
     /// The group knows a different incarnation.
     #[error(
-        "node {by} knows this node under another incarnation than {me:?}; check `incarnation` in the configuration"
+        "node {by} says that this node has gone on as another incarnation than {me:?}: it has been let in anew since. If that \
+         is not another process that runs, start this one with `--join` and without its old data (protocol.md §7.5)"
     )]
     OtherIncarnation {
         /// Who refused.
