@@ -3,6 +3,8 @@
 //! Nothing here sleeps. Waiting is for something to happen (a line of output, the end of a process, an answer to a
 //! status request), with a deadline that only a hang reaches.
 
+pub mod load;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};

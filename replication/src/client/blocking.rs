@@ -51,6 +51,11 @@ impl Client {
         self.pipelined.counters()
     }
 
+    /// The epoch of the membership that it goes by; 0 as long as it has only what it was told at first.
+    pub fn epoch(&self) -> u64 {
+        self.pipelined.epoch()
+    }
+
     fn outcome(&mut self, kind: Kind, body: Bytes) -> Outcome {
         match self.run(kind, body) {
             Ok(completion) => completion.outcome,
