@@ -37,6 +37,7 @@ fn measure(directory: &Path, entries: u64) {
     let membership =
         Membership::of_voters([(member, Addresses { peers: address, requests: address, group_requests: None })]);
     let mut store = SledStorage::make(directory, GroupId(1), member, &membership, Safety::Synced).expect("a store");
+    store.load().expect("nothing yet");
     let mut bare = File::create(directory.join("bare")).expect("a file");
     let record = StoredRecord { term: 1, entry: vec![7; ENTRY_LEN].into(), body: Bytes::from_static(&[7; BODY]) };
     let bytes = vec![7; entries as usize * (ENTRY_LEN + BODY + 12)];

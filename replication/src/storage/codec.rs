@@ -35,6 +35,11 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Whether this version reads what was written in that format.
+pub(super) fn can_read(version: u16) -> bool {
+    version == VERSION || version == VERSION - 1
+}
+
 /// A batch as bytes; its number is not in there.
 pub(super) fn encode(batch: &Persist) -> Vec<u8> {
     let bodies: usize = batch.records.iter().map(|record| 12 + ENTRY_LEN + record.body.len()).sum();
@@ -83,7 +88,7 @@ pub(super) fn decode(number: u64, bytes: &Bytes) -> Result<Persist, StorageError
     let mut from = bytes.slice(..body);
     let read = |_| damaged();
     let version = from.try_get_u16().map_err(read)?;
-    if version != VERSION && version != VERSION - 1 {
+    if !can_read(version) {
         return Err(StorageError::Version { found: version, known: VERSION });
     }
     let flags = from.try_get_u16().map_err(read)?;

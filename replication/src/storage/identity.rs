@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 2 | version ([`VERSION`]) |
 //! | 4, 8, 8 | group, member, life |
-//! | n | the membership at first; not in version 1 |
+//! | n | the membership at first; nothing if the store was made by version 1 |
 //! | 8 | checksum over everything before |
 
 use bytes::BufMut;
@@ -28,7 +28,7 @@ pub struct Identity {
     pub member: MemberId,
     /// Which storage this is: drawn once, when it was made (protocol.md §7.5).
     pub life: u64,
-    /// Who belonged to the group where this member's log begins, as far as it was told; `None` in stores of version 1. Kept
+    /// Who belonged to the group where this member's log begins, as far as it was told; `None` in stores that version 1 made. Kept
     /// because a configuration that has been edited since must not change who elects whom.
     pub membership: Option<Membership>,
 }
@@ -57,7 +57,7 @@ impl Identity {
         }
         let version = u16::from_be_bytes([bytes[0], bytes[1]]);
         let membership = match version {
-            1 if len == HEAD_LEN => None,
+            1 | VERSION if len == HEAD_LEN => None,
             VERSION => Some(Membership::parse(&bytes[HEAD_LEN..len]).ok_or_else(damaged)?),
             1 => return Err(damaged()),
             found => return Err(StorageError::Version { found, known: VERSION }),
@@ -104,7 +104,9 @@ mod tests {
             bytes.put_u64(sum);
             bytes
         };
-        assert_eq!(Identity::parse(&stored(1)), Ok(Identity { membership: None, ..identity() }));
+        let old = Identity { membership: None, ..identity() };
+        assert_eq!(Identity::parse(&stored(1)), Ok(old.clone()));
+        assert_eq!(Identity::parse(&old.emit()), Ok(old), "as a later version writes it again");
         assert_eq!(Identity::parse(&stored(3)), Err(StorageError::Version { found: 3, known: 2 }));
     }
 }
