@@ -220,7 +220,11 @@ impl Consensus {
     /// changed, so that it keeps what it knows of its followers. For anybody else the crate is made anew from the log: a
     /// change may have been taken back, or several may have come at once, and a follower knows nothing of others.
     pub fn follow_membership(&mut self) -> bool {
-        let next = self.log().membership();
+        let next = if mutated!(MembershipWhenCommitted) {
+            self.log().membership_at(self.commit())
+        } else {
+            self.log().membership()
+        };
         if *next == self.membership {
             return false;
         }
@@ -228,7 +232,10 @@ impl Consensus {
         let before = std::mem::replace(&mut self.membership, next);
         if self.is_leader() {
             let change = change(&before, &self.membership);
-            self.raft.apply_conf_change(&change).expect("a leader proposes steps from what it counts by");
+            // Without its second half a joint membership is not left.
+            if !(mutated!(JointHalfIgnored) && before.is_joint()) {
+                self.raft.apply_conf_change(&change).expect("a leader proposes steps from what it counts by");
+            }
             self.hold_windows();
         } else {
             self.remake(self.raft.raft_log.applied);
@@ -599,6 +606,9 @@ fn change(before: &Membership, after: &Membership) -> ConfChangeV2 {
         match member.role {
             MemberRole::Joining => add(ConfChangeType::AddNode, *id),
             MemberRole::Leaving => add(ConfChangeType::RemoveNode, *id),
+            MemberRole::Learner { .. } if !is_learner(before, *id) && mutated!(LearnerCounted) => {
+                add(ConfChangeType::AddNode, *id);
+            }
             MemberRole::Learner { .. } if !is_learner(before, *id) => add(ConfChangeType::AddLearnerNode, *id),
             MemberRole::Learner { .. } | MemberRole::Voter => {}
         }
@@ -606,7 +616,7 @@ fn change(before: &Membership, after: &Membership) -> ConfChangeV2 {
     for id in before.members.keys().filter(|id| after.get(**id).is_none()) {
         add(ConfChangeType::RemoveNode, *id);
     }
-    if after.is_joint() {
+    if after.is_joint() && !mutated!(JointHalfIgnored) {
         change.transition = ConfChangeTransition::Explicit;
     }
     change

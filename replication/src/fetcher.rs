@@ -142,6 +142,8 @@ impl Fetcher {
     pub fn ask(&mut self, now: Instant, peers: &[MemberId]) -> Vec<(MemberId, Fetch)> {
         let mut questions: BTreeMap<MemberId, Vec<FetchItem>> = BTreeMap::new();
         if peers.is_empty() {
+            // Whoever needs it still will want it again.
+            self.clear();
             return Vec::new();
         }
         // One peer per round for all first questions: one Fetch and one answer instead of many.
@@ -217,6 +219,16 @@ fn next_peer(peers: &[MemberId], offset: usize, last: Option<MemberId>) -> Membe
 mod tests {
     use super::*;
     use crate::id::{Incarnation, NodeId};
+
+    /// The others have left the group.
+    #[test]
+    fn with_nobody_to_ask_nothing_is_due() {
+        let mut fetcher = Fetcher::new(FetchLimits::default(), 1);
+        assert!(fetcher.want(Instant::ZERO, Digest(1), 0, None));
+        assert!(fetcher.next_due().is_some());
+        assert!(fetcher.ask(Instant::FAR_FUTURE, &[]).is_empty());
+        assert_eq!((fetcher.next_due(), fetcher.len()), (None, 0));
+    }
 
     #[test]
     fn waits_a_moment_then_asks_then_asks_another() {

@@ -200,7 +200,8 @@ impl Log {
         while self.last() >= from {
             let index = self.last();
             let Some(record) = self.records.pop_back() else { break };
-            if self.memberships.back().is_some_and(|(changed, _)| *changed == index) {
+            let changed = self.memberships.back().is_some_and(|(changed, _)| *changed == index);
+            if changed && !mutated!(ReplacedMembershipStays) {
                 self.memberships.pop_back();
             }
             if self.versions.back().is_some_and(|(changed, _)| *changed == index) {
@@ -267,7 +268,11 @@ pub(crate) fn raft_data(entry: &Entry, raw: &Bytes, body: &Bytes) -> Bytes {
 fn conf_state(membership: &Membership) -> ConfState {
     let raft = |members: &mut dyn Iterator<Item = MemberId>| members.map(MemberId::raft).collect::<Vec<u64>>();
     let mut state = ConfState::from((raft(&mut membership.incoming()), raft(&mut membership.learners())));
-    if membership.is_joint() {
+    if mutated!(LearnerCounted) {
+        let learners = std::mem::take(&mut state.learners);
+        state.voters.extend(learners);
+    }
+    if membership.is_joint() && !mutated!(JointHalfIgnored) {
         state.voters_outgoing = raft(&mut membership.outgoing());
     }
     state

@@ -46,8 +46,19 @@ mutations! {
     VoteForShorterLog "vote-for-shorter-log" "§6.1" "a node votes for candidates whose log is behind its own";
     PreVoteIgnored "pre-vote-ignored" "§7.7" "a node stands for election without asking whether it could win";
     // Membership.
-    PromotedBehind "promoted-behind" "§7.6" "a learner becomes a voter before it has caught up";
     TwoChangesAtOnce "two-changes-at-once" "§7.6" "a membership is proposed before the one before it is committed";
+    ChangeBeforeOwnEntry "change-before-own-entry" "§7.6" "a leader proposes a membership before an entry of its term is committed";
+    LearnerCounted "learner-counted" "§7.6" "learners count like voters";
+    JointHalfIgnored "joint-half-ignored" "§7.6" "those after a change decide it alone";
+    MembershipWhenCommitted "membership-when-committed" "§7.6" "a membership counts only when it is committed";
+    ReplacedMembershipStays "replaced-membership-stays" "§7.6" "a membership counts although its entry was replaced";
+    EarlyCommitByLearner "early-commit-by-learner" "§5.6" "a learner and the leader commit what they hold";
+    LeaderRemovesItself "leader-removes-itself" "§7.6" "a leader that is leaving ends the change itself";
+    ToldBeforeCommitted "told-before-committed" "§7.6" "others are told of a membership that is not committed";
+    RemovedNotTold "removed-not-told" "§7.6" "nobody answers a node that was removed";
+    StrangersNotAsked "strangers-not-asked" "§7.6" "a node does not ask those it does not know who belongs to the group";
+    ForgetfulListened "forgetful-listened" "§7.5" "a process that has forgotten who it was is listened to";
+    IncarnationReused "incarnation-reused" "§7.5" "a node that has forgotten everything is let in as whom it was";
     // What waits for the disk.
     VoteNotPersisted "vote-not-persisted" "§6.1" "a restarted node has forgotten whom it voted for";
     PromiseBeforeDisk "promise-before-disk" "§6.1" "votes leave before term and vote are safe";

@@ -32,7 +32,7 @@ impl Membership {
             return Err(ChangeError::Full);
         }
         let last = self.removed.get(&node).map_or(0, |incarnation| incarnation.0).max(after.0);
-        let id = MemberId::new(node, Incarnation(last + 1));
+        let id = MemberId::new(node, Incarnation(if mutated!(IncarnationReused) { last.max(1) } else { last + 1 }));
         let mut next = self.next();
         next.members.insert(id, Member { role: MemberRole::Learner { promote }, addresses });
         next.removed.remove(&node);

@@ -10,7 +10,7 @@ use crate::message::{Bodies, Body, Fetch, FetchItem, Message};
 
 impl Node {
     pub(super) fn ask_for_bodies(&mut self, now: Instant) {
-        for (peer, fetch) in self.fetcher.ask(now, &self.peers) {
+        for (peer, fetch) in self.fetcher.ask(now, &self.holders) {
             self.counters.fetches_sent += 1;
             self.send(peer.node(), self.consensus.term(), &Message::Fetch(fetch));
         }

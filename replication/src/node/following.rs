@@ -234,7 +234,11 @@ impl Node {
             self.consensus.step_heartbeat(from, term);
             self.advance(now);
         }
-        term >= ours && self.consensus.leader() == Some(from)
+        let accepted = term >= ours && self.consensus.leader() == Some(from);
+        if accepted {
+            self.led_at = now;
+        }
+        accepted
     }
 
     /// Appends the longest prefix whose bodies are here; holds the rest and asks for what is missing. Returns whether
@@ -310,7 +314,8 @@ impl Node {
 
     /// With three voters: commits what both this node and its leader have persisted (§5.6).
     pub(super) fn commit_early(&mut self) {
-        let three = self.consensus.membership().is_plain_three() && self.consensus.is_voter();
+        let three = self.consensus.membership().is_plain_three()
+            && (self.consensus.is_voter() || mutated!(EarlyCommitByLearner));
         let three = three || mutated!(EarlyCommitAnySize);
         if self.config.early_commit && three && self.leading.is_none() {
             let before = self.consensus.commit();

@@ -75,11 +75,15 @@ impl Node {
     pub(super) fn watch_for_standstill(&mut self, now: Instant) {
         let (applied, commit, patience) = (self.applied, self.consensus.commit(), self.config.timing.stuck_after);
         let fresh = self.config.timing.fresh;
+        let membership = self.consensus.membership();
+        let may_lead = |id| membership.get(id).is_some_and(|member| member.role.is_incoming());
         let Some(leading) = &mut self.leading else { return };
         if !leading.handover.stuck(now, applied, commit, patience) {
             return;
         }
-        let Some(ahead) = leading.furthest(now, fresh).filter(|(_, theirs)| *theirs > applied) else { return };
+        let Some(ahead) = leading.furthest(now, fresh, may_lead).filter(|(_, theirs)| *theirs > applied) else {
+            return;
+        };
         tracing::warn!(
             node = %self.config.me.node(),
             to = %ahead.0.node(),

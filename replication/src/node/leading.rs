@@ -142,9 +142,15 @@ impl Leading {
         start + now.since(self.elected)
     }
 
-    /// Who has executed most, of those that keep up, and how far it is.
-    pub(super) fn furthest(&self, now: Instant, fresh: Duration) -> Option<(MemberId, LogIndex)> {
-        self.keeping_up(now, fresh).max_by_key(|peer| peer.applied).map(|peer| (peer.member, peer.applied))
+    /// Who has executed most, of those that keep up and may lead, and how far it is.
+    pub(super) fn furthest(
+        &self,
+        now: Instant,
+        fresh: Duration,
+        may: impl Fn(MemberId) -> bool,
+    ) -> Option<(MemberId, LogIndex)> {
+        let able = self.keeping_up(now, fresh).filter(|peer| may(peer.member));
+        able.max_by_key(|peer| peer.applied).map(|peer| (peer.member, peer.applied))
     }
 
     /// Who has most of the log, of those that keep up and may lead.
@@ -616,10 +622,11 @@ impl Node {
             return;
         }
         self.counters.hints_received += 1;
+        let may_lead = self.consensus.membership().get(from).is_some_and(|member| member.role.is_incoming());
         for identity in &hint.identities {
             if !self.has_body(identity) {
                 self.want_body(now, *identity, 0, Some(from));
-                if let Some(leading) = &mut self.leading {
+                if let Some(leading) = self.leading.as_mut().filter(|_| may_lead) {
                     leading.handover.hinter = Some(from);
                 }
             }

@@ -176,9 +176,15 @@ impl Node {
         // What the log says is committed by now is as late as what others have said.
         self.known = self.known.take().filter(|known| known.epoch >= committed);
         self.committed_epoch = committed;
+        if self.committed_membership().was_removed(self.config.me) {
+            self.stop(self.removed(self.config.me.node()));
+            return;
+        }
         let ours = self.consensus.membership();
         tracing::info!(node = %self.config.me.node(), epoch = ours.epoch, members = ?ours.members.keys(), "members");
         self.peers = ours.members.keys().copied().filter(|member| *member != self.config.me).collect();
+        let latest = self.known.as_ref().filter(|known| known.epoch > ours.epoch).unwrap_or(ours);
+        self.holders = latest.members.keys().copied().filter(|member| *member != self.config.me).collect();
         let mut listened: Vec<&Membership> = self.listened().collect();
         listened.sort_by_key(|membership| membership.epoch);
         let members = listened.iter().flat_map(|membership| &membership.members);
@@ -219,7 +225,7 @@ impl Node {
         }
         let membership = self.consensus.membership();
         if let Some(next) = membership.settled() {
-            if next.get(self.config.me).is_none() {
+            if next.get(self.config.me).is_none() && !mutated!(LeaderRemovesItself) {
                 // It would lead a group that it does not belong to (and the crate would panic).
                 self.hand_over_to_voter(now);
             } else {
@@ -234,7 +240,7 @@ impl Node {
             .members
             .iter()
             .filter(|(_, member)| member.role == WANTS_VOTE)
-            .find(|(id, _)| mutated!(PromotedBehind) || leading.has_caught_up(**id, now, fresh, last, lag_max));
+            .find(|(id, _)| leading.has_caught_up(**id, now, fresh, last, lag_max));
         if let Some(next) = ready.and_then(|(id, _)| membership.promoting(*id).ok()) {
             _ = self.propose_membership(now, &next);
         }
@@ -252,15 +258,17 @@ impl Node {
             return;
         }
         self.strangers -= 1;
-        let committed = self.latest_committed();
+        let committed = self.to_be_told();
         let answer = match message {
             Message::Refused(_) => return,
             Message::MembersQuery => Message::Members(committed.clone()),
+            _ if committed.was_removed(envelope.from) && mutated!(RemovedNotTold) => return,
             _ if committed.was_removed(envelope.from) => {
                 let replaced = committed.of_node(envelope.from.node()).is_some();
                 let reason = if replaced { Refusal::OtherIncarnation } else { Refusal::Removed };
                 Message::Refused(Refused { reason, life: envelope.life })
             }
+            _ if mutated!(StrangersNotAsked) => return,
             _ => Message::MembersQuery,
         };
         self.emit(Destination::Peer { node: envelope.from.node(), at: from }, 0, &answer);
@@ -269,24 +277,40 @@ impl Node {
     /// Somebody says who belongs to the group. Listened to if that is later than what this node knows, and speaks of it.
     pub(super) fn learn(&mut self, by: NodeId, told: &Membership) {
         let me = self.config.me;
-        if told.epoch <= self.latest_committed().epoch {
-            return;
-        }
+        // However old it is: nobody is ever let in again as whom he was.
         if told.was_removed(me) {
             self.stop(self.removed(by));
             return;
         }
-        if told.get(me).is_none() {
+        if told.epoch <= self.latest_committed().epoch || told.get(me).is_none() {
             return;
         }
         self.known = Some(told.clone());
         self.members_due = true;
     }
 
+    /// One that votes stands for election when it hears no leader, and is told what it does not know. One that does not
+    /// vote asks somebody now and then: it may have been removed, or all that it knows may have been replaced.
+    pub(super) fn look_for_leader(&mut self, now: Instant) {
+        let patience = 2 * self.config.timing.election_min();
+        if self.consensus.is_voter() || now.since(self.led_at) < patience || self.holders.is_empty() {
+            return;
+        }
+        self.led_at = now;
+        self.searches += 1;
+        let to = self.holders[self.searches % self.holders.len()];
+        self.send(to.node(), 0, &Message::MembersQuery);
+    }
+
     /// Only to be asked again: answers who belongs to the group.
     pub(super) fn tell_members(&mut self, to: NodeId) {
-        let committed = self.latest_committed().clone();
+        let committed = self.to_be_told().clone();
         self.send(to, 0, &Message::Members(committed));
+    }
+
+    /// The membership that others may be told.
+    fn to_be_told(&self) -> &Membership {
+        if mutated!(ToldBeforeCommitted) { self.membership() } else { self.latest_committed() }
     }
 
     /// Proposes a membership whose voters are heard.
@@ -332,7 +356,8 @@ impl Node {
     fn may_change_at_all(&self) -> Result<(), CommandError> {
         self.is_in_charge()?;
         let under_way = self.membership_in_flight() && !mutated!(TwoChangesAtOnce);
-        if self.consensus.is_transferring() || !self.persistence.is_term_safe() || !self.consensus.commit_is_current() {
+        let knows = self.consensus.commit_is_current() || mutated!(ChangeBeforeOwnEntry);
+        if self.consensus.is_transferring() || !self.persistence.is_term_safe() || !knows {
             return Err(CommandError::NotNow);
         }
         if under_way { Err(ChangeError::UnderWay.into()) } else { Ok(()) }

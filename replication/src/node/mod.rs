@@ -191,6 +191,9 @@ pub struct Node {
     classify: fn(&[u8]) -> Class,
     /// Everybody else.
     peers: Vec<MemberId>,
+    /// Who can be asked for bodies: the others by the latest membership that this node has heard of. Its log may be long
+    /// behind that, and name nobody who is still there.
+    holders: Vec<MemberId>,
     /// Where everybody is that this node listens to.
     addresses: BTreeMap<NodeId, SocketAddrV4>,
     /// A committed membership that this node was told of.
@@ -199,6 +202,9 @@ pub struct Node {
     committed_epoch: u64,
     /// Whom to listen to has changed.
     members_due: bool,
+    /// When a leader was heard last, or looked for by one that does not stand for election; and how often it was.
+    led_at: Instant,
+    searches: usize,
     /// Strangers that may still be dealt with before the next tick.
     strangers: u32,
     consensus: Consensus,
@@ -256,10 +262,13 @@ impl Node {
         let mut node = Self {
             classify,
             peers: Vec::new(),
+            holders: Vec::new(),
             addresses: BTreeMap::new(),
             known: Some(config.membership.clone()),
             committed_epoch: config.membership.epoch,
             members_due: false,
+            led_at: now,
+            searches: 0,
             strangers: members::STRANGERS_MAX,
             persistence: Persistence::new(config.durable, stored.hard_state),
             snapshots: Snapshots::new(now, snapshot, stored.base.0),
@@ -473,6 +482,9 @@ impl Node {
             self.convert(now, message);
         }
         self.notice_role(now);
+        if mutated!(MembershipWhenCommitted) {
+            self.members_due |= self.consensus.follow_membership();
+        }
         if std::mem::take(&mut self.members_due) || self.committed_membership().epoch != self.committed_epoch {
             self.members_changed(now);
         }
@@ -638,6 +650,7 @@ impl Node {
             self.watch_for_standstill(now);
         } else {
             self.hint_leader(now);
+            self.look_for_leader(now);
         }
         self.tend_snapshots(now);
         self.server.set_acknowledging(self.acknowledges_handshakes(now));
