@@ -45,6 +45,15 @@ pub enum AdminCommand {
     },
     /// There is to be a snapshot of what is applied now.
     Snapshot,
+    /// Which snapshots the node has: answered by a [`SnapshotsReport`](super::SnapshotsReport).
+    Snapshots,
+    /// A piece of one: answered by a [`ChunkReport`](super::ChunkReport), or a refusal if there is none such.
+    Chunk {
+        /// Of which snapshot.
+        id: u64,
+        /// Which one, from 0.
+        number: u64,
+    },
     /// This node, which is the one that is told, is to go on alone: a majority is gone for good.
     Recover {
         /// Which node.
@@ -62,6 +71,8 @@ impl AdminCommand {
             Self::Remove { .. } => "remove",
             Self::Transfer { .. } => "transfer",
             Self::Snapshot => "snapshot",
+            Self::Snapshots => "snapshots",
+            Self::Chunk { .. } => "chunk",
             Self::Recover { .. } => "recover",
         }
     }
@@ -70,7 +81,7 @@ impl AdminCommand {
     pub fn encode(&self) -> Bytes {
         let arguments = match *self {
             // A word that every version understands.
-            Self::Status | Self::Members => return Bytes::from_static(self.name().as_bytes()),
+            Self::Status | Self::Members | Self::Snapshots => return Bytes::from_static(self.name().as_bytes()),
             Self::Add { node, addresses, after, learner } => Arguments::Add(AddMessage {
                 node: node.0.into(),
                 after: after.0,
@@ -82,6 +93,7 @@ impl AdminCommand {
             Self::Remove { node } => Arguments::Remove(NodeMessage { node: node.0.into() }),
             Self::Transfer { to } => Arguments::Transfer(NodeMessage { node: to.map_or(0, |to| to.0.into()) }),
             Self::Snapshot => Arguments::Snapshot(NoArguments {}),
+            Self::Chunk { id, number } => Arguments::Chunk(ChunkMessage { id, number }),
             Self::Recover { node } => Arguments::Recover(NodeMessage { node: node.0.into() }),
         };
         let message = CommandMessage { version: VERSION, name: self.name().to_owned(), arguments: Some(arguments) };
@@ -96,6 +108,7 @@ impl AdminCommand {
         match bytes {
             b"" | b"status" => return Ok(Self::Status),
             b"members" => return Ok(Self::Members),
+            b"snapshots" => return Ok(Self::Snapshots),
             _ => {}
         }
         if bytes.len() > COMMAND_LEN_MAX {
@@ -122,6 +135,7 @@ impl AdminCommand {
             Arguments::Transfer(NodeMessage { node: 0 }) => Self::Transfer { to: None },
             Arguments::Transfer(node) => Self::Transfer { to: Some(node_id(node.node)?) },
             Arguments::Snapshot(NoArguments {}) => Self::Snapshot,
+            Arguments::Chunk(ChunkMessage { id, number }) => Self::Chunk { id, number },
             Arguments::Recover(node) => Self::Recover { node: node_id(node.node)? },
         })
     }
@@ -189,7 +203,7 @@ struct CommandMessage {
     /// So that who does not know it can say what it does not know.
     #[prost(string, tag = "2")]
     name: String,
-    #[prost(oneof = "Arguments", tags = "3, 4, 5, 6, 7")]
+    #[prost(oneof = "Arguments", tags = "3, 4, 5, 6, 7, 8")]
     arguments: Option<Arguments>,
 }
 
@@ -205,12 +219,22 @@ enum Arguments {
     Snapshot(NoArguments),
     #[prost(message, tag = "7")]
     Recover(NodeMessage),
+    #[prost(message, tag = "8")]
+    Chunk(ChunkMessage),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct NodeMessage {
     #[prost(uint32, tag = "1")]
     node: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ChunkMessage {
+    #[prost(fixed64, tag = "1")]
+    id: u64,
+    #[prost(uint64, tag = "2")]
+    number: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -272,6 +296,8 @@ mod tests {
             AdminCommand::Transfer { to: None },
             AdminCommand::Snapshot,
             AdminCommand::Recover { node: NodeId(4) },
+            AdminCommand::Snapshots,
+            AdminCommand::Chunk { id: u64::MAX, number: 7 },
         ]
     }
 

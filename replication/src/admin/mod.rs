@@ -8,9 +8,11 @@
 //! |---|---|---|
 //! | status | empty, or the word `status` | [`StatusReport`](crate::node::StatusReport) |
 //! | members | the word `members` | [`MembersReport`] |
+//! | snapshots | the word `snapshots` | [`SnapshotsReport`] |
+//! | chunk | as all others | [`ChunkReport`], or an [`AdminReply`] that refuses |
 //! | all others | a protobuf message with a version, the command's name and its arguments | [`AdminReply`] |
 //!
-//! Any node answers the first two. The others are for the leader, and another node's refusal names it.
+//! Any node answers the first four. The others are for the leader, and another node's refusal names it.
 //!
 //! Datagrams are lost and repeated, and so are commands. So a command says what is to be, not what is to be done: what is
 //! so already is accepted, and asking twice is asking once. *Accepted* means that a change has begun, in a membership of
@@ -19,7 +21,9 @@
 mod command;
 mod members;
 mod reply;
+mod snapshots;
 
 pub use command::{AdminCommand, COMMAND_LEN_MAX, NotUnderstood, VERSION};
 pub use members::MembersReport;
 pub use reply::{AdminReply, LeaderHint, Refusal, RefusalReason};
+pub use snapshots::{ChunkReport, SnapshotsReport};

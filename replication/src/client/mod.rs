@@ -21,6 +21,7 @@
 //! # Ok(()) }
 //! ```
 
+mod backup;
 mod blocking;
 mod directory;
 mod endpoint;
@@ -39,6 +40,7 @@ use r2p2::DigestKey;
 use r2p2::client::{ClientConfig, Route};
 use r2p2::udp::SetupError;
 
+pub use backup::BackupError;
 pub use blocking::Client;
 pub use endpoint::{Contacts, Endpoint, EndpointOutput, Recipient};
 pub use operator::{Accepted, Operator, OperatorError};

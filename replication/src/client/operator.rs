@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// members are from whichever node of [`ClientOptions::nodes`] is up, and who leads from whichever answers.
 #[derive(Debug)]
 pub struct Operator {
-    client: PipelinedClient,
+    pub(super) client: PipelinedClient,
     seeds: Vec<SocketAddrV4>,
 }
 
@@ -55,8 +55,7 @@ impl Operator {
     /// # Errors
     /// Why there is no report, and what to do about it.
     pub fn status(&mut self, address: SocketAddrV4, patience: Duration) -> Result<StatusReport, OperatorError> {
-        let answer = self.ask(&[address], &AdminCommand::Status, patience)?.pop().and_then(|(_, answer)| answer);
-        let answer = answer.ok_or(OperatorError::NoAnswer { asked: vec![address] })?;
+        let answer = self.ask_one(address, &AdminCommand::Status, patience)?;
         StatusReport::decode(answer).map_err(|_| OperatorError::Unreadable { address })
     }
 
@@ -153,8 +152,7 @@ impl Operator {
         command: &AdminCommand,
         patience: Duration,
     ) -> Result<Accepted, OperatorError> {
-        let answer = self.ask(&[address], command, patience)?.pop().and_then(|(_, answer)| answer);
-        let answer = answer.ok_or(OperatorError::NoAnswer { asked: vec![address] })?;
+        let answer = self.ask_one(address, command, patience)?;
         match AdminReply::decode(&answer) {
             None => Err(OperatorError::Unreadable { address }),
             Some(AdminReply::Accepted { epoch, member }) => Ok(Accepted { by: address, epoch, member }),
@@ -191,6 +189,21 @@ impl Operator {
                 self.pause()?;
             }
         }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.client.now()
+    }
+
+    /// Asks one node.
+    pub(super) fn ask_one(
+        &mut self,
+        address: SocketAddrV4,
+        command: &AdminCommand,
+        patience: Duration,
+    ) -> Result<Bytes, OperatorError> {
+        let answer = self.ask(&[address], command, patience)?.pop().and_then(|(_, answer)| answer);
+        answer.ok_or(OperatorError::NoAnswer { asked: vec![address] })
     }
 
     /// Asks several nodes at once. Each has `patience` to answer; what it did not answer in time is `None`.
@@ -237,7 +250,7 @@ impl Operator {
         Some(LeaderHint { node: NodeId::NONE, requests })
     }
 
-    fn pause(&mut self) -> Result<(), OperatorError> {
+    pub(super) fn pause(&mut self) -> Result<(), OperatorError> {
         let end: Instant = self.client.now() + PAUSE;
         while self.client.now() < end {
             self.client.wait(end.since(self.client.now())).map_err(OperatorError::Socket)?;

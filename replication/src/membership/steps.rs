@@ -105,6 +105,24 @@ impl Membership {
         Some(alone)
     }
 
+    /// The first membership of a group that begins where this one was: with these nodes, each as somebody whom this group
+    /// has not known.
+    #[must_use]
+    pub fn refounded(&self, nodes: impl IntoIterator<Item = (NodeId, Addresses)>) -> Self {
+        let after = |node: NodeId| {
+            let here = self.of_node(node).map(|(id, _)| id.incarnation());
+            here.max(self.removed.get(&node).copied()).map_or(0, |last| last.0)
+        };
+        let voters = nodes.into_iter().map(|(node, at)| (MemberId::new(node, Incarnation(after(node) + 1)), at));
+        let mut founded = Self { epoch: self.epoch + RECOVERY_EPOCHS, ..Self::of_voters(voters) };
+        for id in self.members.keys() {
+            if founded.of_node(id.node()).is_none() {
+                founded.removed.insert(id.node(), id.incarnation());
+            }
+        }
+        founded
+    }
+
     fn next(&self) -> Self {
         Self { epoch: self.epoch + 1, ..self.clone() }
     }

@@ -4,7 +4,7 @@ use r2p2::Instant;
 
 use super::members::CommandError;
 use super::{AdminRequest, Node};
-use crate::admin::{AdminCommand, AdminReply, LeaderHint, MembersReport, Refusal, RefusalReason};
+use crate::admin::{AdminCommand, AdminReply, LeaderHint, MembersReport, Refusal, RefusalReason, SnapshotsReport};
 use crate::membership::ChangeError;
 
 impl Node {
@@ -14,6 +14,11 @@ impl Node {
         let reply = match AdminCommand::decode(&request.body) {
             Ok(AdminCommand::Status) => return Some(AdminCommand::Status),
             Ok(AdminCommand::Members) => self.members_report().encode(),
+            Ok(AdminCommand::Snapshots) => SnapshotsReport { snapshots: self.snapshots().collect() }.encode(),
+            Ok(AdminCommand::Chunk { id, number }) => {
+                self.read_for_operator(now, request, id, number);
+                return None;
+            }
             Ok(command) => {
                 let reply = self.handle_admin(now, &command);
                 tracing::info!(node = %self.config.me.node(), from = %request.from, ?command, ?reply, "admin");
@@ -60,11 +65,16 @@ impl Node {
                 if alone { Ok(None) } else { self.recover(now).map(|()| None) }
             }
             AdminCommand::Recover { node } => Err(ChangeError::Unknown(node).into()),
-            AdminCommand::Status | AdminCommand::Members => {
+            AdminCommand::Status | AdminCommand::Members | AdminCommand::Snapshots | AdminCommand::Chunk { .. } => {
                 return AdminReply::refused(RefusalReason::NotUnderstood, "a question is not a command");
             }
+            AdminCommand::Snapshot if !self.has_snapshots() => {
+                return AdminReply::refused(RefusalReason::Unsupported, "an unreplicated node takes no snapshots");
+            }
             AdminCommand::Snapshot => {
-                return AdminReply::refused(RefusalReason::Unsupported, "this node takes no snapshots on demand");
+                // Nothing new to be in it: there is one already.
+                self.take_snapshot();
+                Ok(None)
             }
         };
         match done {

@@ -53,6 +53,7 @@ use leading::Leading;
 pub use members::CommandError;
 use persistence::{Persistence, Restored};
 pub use queues::Queue;
+pub(crate) use snapshots::refounded;
 use snapshots::{Receiver, Snapshots};
 pub use status::{CounterValue, PeerStatus, StatusReport};
 pub(crate) use versions::parse as parse_version;

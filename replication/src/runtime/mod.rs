@@ -40,6 +40,7 @@ mod execution;
 mod identity;
 mod inline;
 mod life;
+mod restore;
 mod sockets;
 mod threaded;
 
@@ -55,6 +56,7 @@ use r2p2::udp::{Clock, SetupError, Waker};
 
 pub use identity::JoinGroupError;
 pub use life::LifeError;
+pub use restore::{RestoreNodeError, restore};
 
 use crate::applier::{Applier, ApplyPanic, RestoreError};
 use crate::cluster::{ClusterConfig, ConfigError, Threads};

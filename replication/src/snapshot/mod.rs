@@ -37,7 +37,7 @@ pub use file::FileArchive;
 pub use memory::MemoryArchive;
 pub use stream::{chunk_checksum, chunks_of};
 pub(crate) use work::keep;
-pub use work::{ArchiveEvent, ArchiveWork, SnapshotWanted, carry_out, take};
+pub use work::{ArchiveEvent, ArchiveWork, Reader, SnapshotWanted, carry_out, take};
 
 /// Bytes of the stream in every chunk but the last.
 pub const CHUNK_LEN: usize = 8 << 10;

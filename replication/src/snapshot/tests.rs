@@ -188,8 +188,8 @@ fn work_becomes_events() {
     let to = NodeId(2);
     assert_eq!(work(&mut archive, ArchiveWork::Begin(info)), None);
     for number in 0..info.chunks() {
-        let Some(ArchiveEvent::Read { to: NodeId(2), info: of, chunk }) =
-            work(&mut source, ArchiveWork::Read { to, id: info.id, number })
+        let Some(ArchiveEvent::Read { to: Reader::Peer(NodeId(2)), info: of, chunk }) =
+            work(&mut source, ArchiveWork::Read { to: Reader::Peer(to), id: info.id, number })
         else {
             panic!("chunk {number} is there");
         };
@@ -197,8 +197,8 @@ fn work_becomes_events() {
         let event = work(&mut archive, ArchiveWork::Receive(chunk));
         assert_eq!(event, Some(ArchiveEvent::Received { number, received: Received::New }));
     }
-    let nowhere = ArchiveEvent::NotHere { to, id: info.id, number: 0 };
-    assert_eq!(work(&mut archive, ArchiveWork::Read { to, id: info.id, number: 0 }), Some(nowhere));
+    let nowhere = ArchiveEvent::NotHere { to: Reader::Peer(to), id: info.id, number: 0 };
+    assert_eq!(work(&mut archive, ArchiveWork::Read { to: Reader::Peer(to), id: info.id, number: 0 }), Some(nowhere));
     let sealed = ArchiveEvent::Sealed { sealed: Sealed::Whole(info), meta: Some(Bytes::from_static(b"meta")) };
     assert_eq!(work(&mut archive, ArchiveWork::Seal), Some(sealed));
     let sealed = ArchiveEvent::Sealed { sealed: Sealed::NothingBegun, meta: None };

@@ -3,6 +3,8 @@
 //! Whoever drives the core carries this out in the order in which it was handed out, as slowly as it must, never on the
 //! network thread, and reports every [`ArchiveEvent`].
 
+use std::net::SocketAddrV4;
+
 use bytes::Bytes;
 
 use super::{Archive, Chunk, Received, Sealed, SnapshotInfo};
@@ -11,6 +13,20 @@ use crate::id::{LogIndex, NodeId, Term};
 use crate::service::SnapshotView;
 use crate::storage::StorageError;
 
+/// Who wants a chunk of a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reader {
+    /// Another node.
+    Peer(NodeId),
+    /// An operator, for a backup.
+    Operator {
+        /// Where.
+        from: SocketAddrV4,
+        /// By which request.
+        rid: u16,
+    },
+}
+
 /// What an archive is to do. Taking a snapshot and installing one are not here: they have a place in the order of
 /// execution ([`crate::applier::Work`]).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,7 +34,7 @@ pub enum ArchiveWork {
     /// Read a chunk for a peer: [`ArchiveEvent::Read`] or [`ArchiveEvent::NotHere`].
     Read {
         /// For whom.
-        to: NodeId,
+        to: Reader,
         /// Of which snapshot.
         id: u64,
         /// Which one.
@@ -44,7 +60,7 @@ pub enum ArchiveEvent {
     /// A chunk for a peer.
     Read {
         /// For whom.
-        to: NodeId,
+        to: Reader,
         /// Of which snapshot.
         info: SnapshotInfo,
         /// The chunk.
@@ -53,7 +69,7 @@ pub enum ArchiveEvent {
     /// There is no such snapshot, or no such chunk in it.
     NotHere {
         /// Who asked.
-        to: NodeId,
+        to: Reader,
         /// For which snapshot.
         id: u64,
         /// For which chunk.
@@ -143,7 +159,7 @@ pub(crate) fn keep(
     }
 }
 
-fn read(archive: &mut dyn Archive, to: NodeId, id: u64, number: u64) -> Result<ArchiveEvent, StorageError> {
+fn read(archive: &mut dyn Archive, to: Reader, id: u64, number: u64) -> Result<ArchiveEvent, StorageError> {
     let info = archive.list().into_iter().find(|info| info.id == id);
     let chunk = if info.is_some() { archive.read(id, number)? } else { None };
     Ok(match (info, chunk) {

@@ -92,6 +92,19 @@ impl Meta {
     }
 }
 
+/// The same, of another group that begins where this one was: with members of its own, and without what only this one's
+/// clients could still send. Also the term of its first entry's predecessor, which its members have seen.
+pub(crate) fn refounded(
+    meta: &[u8],
+    membership: &dyn Fn(&Membership) -> Membership,
+) -> Option<(Bytes, Membership, Term)> {
+    let meta = Meta::parse(meta)?;
+    let membership = membership(&meta.membership);
+    let known_in = meta.known_in;
+    let founded = Meta { membership: membership.clone(), plain: Vec::new(), ..meta };
+    Some((founded.emit(), membership, known_in))
+}
+
 /// Whether bytes begin like metadata that this version can read.
 pub(super) fn is_readable(mut from: &[u8]) -> bool {
     from.try_get_u16() == Ok(VERSION)

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use r2p2::Instant;
 
 pub(super) use meta::Meta;
+pub(crate) use meta::refounded;
 pub(super) use receiving::Receiver;
 
 use super::{Node, Output};

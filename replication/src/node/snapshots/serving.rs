@@ -1,12 +1,14 @@
 //! Giving chunks of snapshots to others. The archive reads them, so that nothing here waits for a disk, and only so many
 //! at a time: replication goes first.
 
+use bytes::Bytes;
 use r2p2::Instant;
 
-use super::super::{Node, Output};
-use crate::id::{MemberId, NodeId};
+use super::super::{AdminRequest, Node, Output};
+use crate::admin::{AdminReply, ChunkReport, RefusalReason};
+use crate::id::MemberId;
 use crate::message::{Message, SnapshotChunk, SnapshotFetch, SnapshotMissing};
-use crate::snapshot::{ArchiveWork, Chunk, SnapshotInfo};
+use crate::snapshot::{ArchiveWork, Chunk, Reader, SnapshotInfo};
 
 impl Node {
     pub(in super::super) fn give_chunks(&mut self, now: Instant, from: MemberId, fetch: &SnapshotFetch) {
@@ -30,19 +32,55 @@ impl Node {
                 break;
             }
             snapshots.reads += 1;
-            self.outputs.push_back(Output::Archive(ArchiveWork::Read { to: from.node(), id: info.id, number }));
+            self.outputs.push_back(Output::Archive(ArchiveWork::Read {
+                to: Reader::Peer(from.node()),
+                id: info.id,
+                number,
+            }));
         }
     }
 
-    pub(super) fn give_chunk(&mut self, to: NodeId, info: SnapshotInfo, chunk: Chunk) {
+    /// Reads a chunk for an operator who makes a backup; if there is too much to read already, he asks again.
+    pub(in super::super) fn read_for_operator(&mut self, now: Instant, request: &AdminRequest, id: u64, number: u64) {
+        let snapshots = &mut self.snapshots;
+        if snapshots.reads >= self.config.limits.snapshots.reads_in_flight_max {
+            self.counters.chunks_refused_full += 1;
+            return;
+        }
+        if let Some(kept) = snapshots.kept.iter_mut().find(|kept| kept.info.id == id) {
+            (kept.used, kept.is_read) = (now, true);
+        }
+        snapshots.reads += 1;
+        let to = Reader::Operator { from: request.from, rid: request.rid };
+        self.outputs.push_back(Output::Archive(ArchiveWork::Read { to, id, number }));
+    }
+
+    pub(super) fn give_chunk(&mut self, to: Reader, info: SnapshotInfo, chunk: Chunk) {
         self.snapshots.reads = self.snapshots.reads.saturating_sub(1);
         self.counters.chunks_given += 1;
-        self.send(to, self.consensus.term(), &Message::SnapshotChunk(SnapshotChunk { info, chunk }));
+        match to {
+            Reader::Peer(to) => {
+                self.send(to, self.consensus.term(), &Message::SnapshotChunk(SnapshotChunk { info, chunk }));
+            }
+            Reader::Operator { from, rid } => {
+                let answer = ChunkReport { info, chunk }.encode();
+                self.answer_admin(&AdminRequest { from, rid, body: Bytes::new() }, &answer);
+            }
+        }
     }
 
     /// What was to be read has been removed since.
-    pub(super) fn gone(&mut self, to: NodeId, id: u64) {
+    pub(super) fn gone(&mut self, to: Reader, id: u64) {
         self.snapshots.reads = self.snapshots.reads.saturating_sub(1);
+        let to = match to {
+            Reader::Peer(to) => to,
+            Reader::Operator { from, rid } => {
+                let refused =
+                    AdminReply::refused(RefusalReason::Other, "there is no such snapshot any more; begin again");
+                self.answer_admin(&AdminRequest { from, rid, body: Bytes::new() }, &refused.encode());
+                return;
+            }
+        };
         let missing = SnapshotMissing { id, min: 0, soon: false };
         self.send(to, self.consensus.term(), &Message::SnapshotMissing(missing));
     }

@@ -2,10 +2,13 @@
 //! is in [`contact`].
 
 mod add;
+mod backup;
 mod contact;
 mod members;
 mod recover;
 mod remove;
+mod restore;
+mod snapshot;
 mod status;
 mod transfer;
 
@@ -38,6 +41,9 @@ enum Command {
     Transfer(transfer::Args),
     Add(add::Args),
     Remove(remove::Args),
+    Snapshot(snapshot::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Recover(recover::Args),
 }
 
@@ -48,6 +54,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Transfer(args) => transfer::run(args),
         Command::Add(args) => add::run(args),
         Command::Remove(args) => remove::run(args),
+        Command::Snapshot(args) => snapshot::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
         Command::Recover(args) => recover::run(args),
     }
 }
