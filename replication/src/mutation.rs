@@ -76,10 +76,6 @@ mutations! {
     AppendNotRepeated "append-not-repeated" "§5.4" "the leader does not repeat what is not acknowledged";
     // Snapshots.
     SnapshotWithoutSessions "snapshot-without-sessions" "§6.8" "a snapshot has the service's state and forgets the sessions";
-    SnapshotWithoutPlain "snapshot-without-plain" "§3.3" "a snapshot forgets which plain requests were ordered lately";
-    ChunkUnverified "chunk-unverified" "§7.4" "damaged chunks are taken for what they say they are";
-    SnapshotInstalledBackwards "snapshot-installed-backwards" "§7.4" "a snapshot takes the place of what is newer";
-    TailLostBySnapshot "tail-lost-by-snapshot" "§7.4" "a snapshot takes acknowledged entries behind it away";
     CompactedBeforeSafe "compacted-before-safe" "§7.4" "the journal is compacted before the snapshot is safe";
     BehindIgnored "behind-ignored" "§7.4" "a node that needs a snapshot does not ask for one";
     // Ordering and repliers.

@@ -3,12 +3,17 @@
 mod common;
 
 use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
 use common::{Cluster, call, cluster_of, converge, drain, jitter, value};
+use r2p2::MessageHead;
 use r2p2::client::Kind;
+use r2p2::message::write_packets;
+use r2p2::wire::{Extensions, MessageType, Policy};
 use simulator::registers::Request;
+use simulator::world::request_address;
 use simulator::{Party, WorldConfig};
 
 /// Durable nodes that keep little of their log and take snapshots often.
@@ -259,6 +264,63 @@ fn sessions_go_along() {
     assert_eq!(value(&completions[0]), 2, "{ticket:?}");
     assert_eq!(call(&mut world, 1, Request::Get(7)), 2);
     converge(&mut world);
+}
+
+/// A copy of a plain request that the network brings late is not executed again by a leader that began from a snapshot.
+#[test]
+fn plain_requests_are_remembered_across_snapshots() {
+    let mut world = durable(1, 3, |_| {});
+    world.elect();
+    let from = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 1000);
+    let head = MessageHead {
+        kind: MessageType::Request,
+        policy: Policy::Replicated,
+        rid: 7,
+        extensions: Extensions::default(),
+    };
+    let mut packets = Vec::new();
+    write_packets(&head, &Request::Add(5, 1).encode(), 1472, &mut |packet| packets.push(packet)).unwrap();
+    let send = |world: &mut Cluster| {
+        for id in 1..=3 {
+            world.send_raw(from, request_address(id), packets[0].clone());
+        }
+        world.run_for(Duration::from_millis(5));
+    };
+    send(&mut world);
+    fill(&mut world, 0, 200);
+    converge(&mut world);
+    assert_eq!(world.applier(1).unwrap().service().value(5), 1);
+    for id in 1..=3 {
+        world.kill(id);
+    }
+    for id in 1..=3 {
+        world.start(id);
+        assert!(world.node(id).unwrap().consensus().log().first() > 100, "its entry is in no log");
+    }
+    world.elect();
+    send(&mut world);
+    world.run_for(Duration::from_secs(1));
+    converge(&mut world);
+    assert_eq!(world.applier(1).unwrap().service().value(5), 1, "executed again");
+}
+
+/// No room for a snapshot loses nothing: the node goes on and tries again.
+#[test]
+fn a_snapshot_without_room_is_taken_later() {
+    let mut world = short_log(1, 3, |_| {});
+    let leader = world.elect();
+    fill(&mut world, 0, 30);
+    world.set_archive_full(leader, true);
+    assert!(world.take_snapshot(leader));
+    world.run_for(Duration::from_millis(20));
+    let node = world.node(leader).unwrap();
+    assert_eq!((node.counters().snapshots_without_room, node.snapshots().count()), (1, 0));
+    assert_eq!(call(&mut world, 0, Request::Add(1000, 1)), 2, "it goes on");
+    world.set_archive_full(leader, false);
+    assert!(world.take_snapshot(leader));
+    world.run_for(Duration::from_millis(20));
+    assert_eq!(world.node(leader).unwrap().snapshots().count(), 1);
+    assert!(!world.take_snapshot(leader), "there is nothing new");
 }
 
 /// Everybody but one node has the same.

@@ -30,7 +30,7 @@ use multicast::{Group, Interface, TTL_DEFAULT};
 use serde::{Deserialize, Serialize};
 
 pub use ports::LocalPorts;
-pub use sections::{ClientSection, FaultsSection, LimitsSection, TimingSection};
+pub use sections::{ClientSection, FaultsSection, LimitsSection, SnapshotsSection, TimingSection};
 pub use validate::{ConfigError, NODES_MAX};
 
 use crate::applier::ApplierConfig;
@@ -87,6 +87,8 @@ pub struct ClusterConfig {
     pub skip_entries: Vec<u64>,
     /// How much of everything.
     pub limits: LimitsSection,
+    /// How long snapshots stay, and what their transfer may take.
+    pub snapshots: SnapshotsSection,
     /// When things happen.
     pub timing: TimingSection,
     /// How patient clients are.
@@ -233,6 +235,7 @@ impl ClusterConfig {
             seed: None,
             skip_entries: Vec::new(),
             limits: LimitsSection::default(),
+            snapshots: SnapshotsSection::default(),
             timing: TimingSection::default(),
             client: ClientSection::default(),
             faults: FaultsSection::default(),
@@ -314,7 +317,7 @@ impl ClusterConfig {
             durable: self.durability != Durability::Memory,
             seed: self.seed.map_or(life, |seed| seed ^ me.raft()),
             timing: self.timing.timing(),
-            limits: self.limits.limits(self.packet_max()),
+            limits: self.limits.limits(self.packet_max(), self.snapshots.limits()),
             replier_choice: self.replier_choice,
             early_commit: self.early_commit,
             ..NodeConfig::new(me, membership)

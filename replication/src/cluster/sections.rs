@@ -80,7 +80,7 @@ impl Default for LimitsSection {
 }
 
 impl LimitsSection {
-    pub(super) fn limits(&self, packet_max: usize) -> Limits {
+    pub(super) fn limits(&self, packet_max: usize, snapshots: SnapshotLimits) -> Limits {
         Limits {
             request_max: self.request_max,
             reply_max: self.reply_max,
@@ -99,9 +99,55 @@ impl LimitsSection {
             snapshots: SnapshotLimits {
                 after_bytes: self.snapshot_bytes,
                 after_entries: self.snapshot_entries,
-                ..SnapshotLimits::default()
+                ..snapshots
             },
             ..Limits::default()
+        }
+    }
+}
+
+/// How long snapshots stay, and what their transfer may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnapshotsSection {
+    /// Most chunks of 8 KiB that a node which receives a snapshot has asked for and not kept yet.
+    pub chunks_in_flight_max: usize,
+    /// Most chunks that a node reads for others at once.
+    pub reads_in_flight_max: usize,
+    /// How long a snapshot that is not needed here stays after another node has read of it.
+    pub keep_after_use_ms: u64,
+    /// Most entries that a leader keeps for a node which receives a snapshot.
+    pub hold_entries_max: usize,
+    /// The same in bytes of entries and bodies.
+    pub hold_bytes_max: usize,
+    /// How long after one for which there was no room until the next attempt.
+    pub retry_after_ms: u64,
+}
+
+impl Default for SnapshotsSection {
+    fn default() -> Self {
+        let limits = SnapshotLimits::default();
+        Self {
+            chunks_in_flight_max: limits.chunks_in_flight_max,
+            reads_in_flight_max: limits.reads_in_flight_max,
+            keep_after_use_ms: millis(limits.keep_after_use),
+            hold_entries_max: limits.hold_entries_max,
+            hold_bytes_max: limits.hold_bytes_max,
+            retry_after_ms: millis(limits.retry_after),
+        }
+    }
+}
+
+impl SnapshotsSection {
+    pub(super) fn limits(&self) -> SnapshotLimits {
+        SnapshotLimits {
+            chunks_in_flight_max: self.chunks_in_flight_max,
+            reads_in_flight_max: self.reads_in_flight_max,
+            keep_after_use: Duration::from_millis(self.keep_after_use_ms),
+            hold_entries_max: self.hold_entries_max,
+            hold_bytes_max: self.hold_bytes_max,
+            retry_after: Duration::from_millis(self.retry_after_ms),
+            ..SnapshotLimits::default()
         }
     }
 }

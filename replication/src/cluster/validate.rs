@@ -308,7 +308,7 @@ impl ClusterConfig {
     }
 
     fn validate_numbers(&self) -> Result<(), ConfigError> {
-        let limits = &self.limits;
+        let (limits, snapshots) = (&self.limits, &self.snapshots);
         let counts = [
             ("limits.request_max", limits.request_max, 1, 16 << 20),
             ("limits.reply_max", limits.reply_max, 1, 16 << 20),
@@ -333,6 +333,10 @@ impl ClusterConfig {
             ("limits.reply_cache_bytes_max", limits.reply_cache_bytes_max, limits.reply_max + REPLY_COST, 1 << 36),
             ("limits.receive_buffer", limits.receive_buffer, 4096, 1 << 30),
             ("limits.send_buffer", limits.send_buffer, 4096, 1 << 30),
+            ("snapshots.chunks_in_flight_max", snapshots.chunks_in_flight_max, 1, 1 << 10),
+            ("snapshots.reads_in_flight_max", snapshots.reads_in_flight_max, 1, 1 << 12),
+            ("snapshots.hold_entries_max", snapshots.hold_entries_max, 0, 1 << 30),
+            ("snapshots.hold_bytes_max", snapshots.hold_bytes_max, 0, 1 << 40),
             ("client.outstanding_max", self.client.outstanding_max, 1, 32_768),
         ];
         for (field, value, min, max) in counts {
@@ -354,6 +358,8 @@ impl ClusterConfig {
             ("timing.deaf_window_ms", timing.deaf_window_ms, 1, hour_ms),
             ("timing.stuck_after_ms", timing.stuck_after_ms, 1, hour_ms),
             ("timing.join_patience_ms", timing.join_patience_ms, 1, hour_ms),
+            ("snapshots.keep_after_use_ms", snapshots.keep_after_use_ms, 1, 24 * hour_ms),
+            ("snapshots.retry_after_ms", snapshots.retry_after_ms, 1, hour_ms),
             // What followers keep bodies for, minus two retransmission timeouts of the default client.
             ("timing.order_age_max_ms", timing.order_age_max_ms, 1, 2000),
             ("timing.applied_report_us", timing.applied_report_us, 1, 1000 * hour_ms),

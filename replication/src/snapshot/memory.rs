@@ -130,7 +130,7 @@ impl Archive for MemoryArchive {
         let info = reception.info();
         let mut identity = Identity::new(info.index, info.term);
         chunks.values().for_each(|chunk| identity.add(chunk.checksum));
-        if identity.finish(info.len) != info.id && !mutated!(ChunkUnverified) {
+        if identity.finish(info.len) != info.id {
             return Ok(Sealed::Another);
         }
         let chunks = chunks.into_values().collect();

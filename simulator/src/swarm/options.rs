@@ -77,6 +77,12 @@ pub struct Options {
     pub batch_entries_max: usize,
     /// Entries kept after they are applied.
     pub retained_entries_max: usize,
+    /// A durable node takes a snapshot after this many entries.
+    pub snapshot_after: u64,
+    /// Chunks of a snapshot asked for at once.
+    pub chunks_max: usize,
+    /// Entries that a leader keeps for those who receive a snapshot.
+    pub held_entries_max: usize,
     /// Age at which a request is too old to be ordered; bodies are kept for three times that.
     pub order_age_max: Duration,
     /// Bodies that wait to be ordered.
@@ -165,6 +171,11 @@ impl Options {
         node.limits.window_entries_max = self.window_entries_max;
         node.limits.batch_entries_max = self.batch_entries_max;
         node.limits.retention.entries_max = self.retained_entries_max;
+        node.limits.snapshots.after_entries = self.snapshot_after;
+        node.limits.snapshots.chunks_in_flight_max = self.chunks_max;
+        node.limits.snapshots.hold_entries_max = self.held_entries_max;
+        node.limits.snapshots.keep_after_use = Duration::from_millis(500);
+        node.limits.snapshots.retry_after = Duration::from_millis(100);
         node.limits.unordered.count_max = self.unordered_max;
         node.limits.fetch.in_flight_max = self.fetches_max;
         node.limits.request_max = self.request_max;
@@ -205,6 +216,11 @@ impl fmt::Display for Options {
             self.order_age_max,
             self.fetches_max,
             self.request_max
+        )?;
+        writeln!(
+            f,
+            "snapshots  after {} entries, {} chunks at once, {} entries held",
+            self.snapshot_after, self.chunks_max, self.held_entries_max
         )?;
         writeln!(f, "network    {}", self.network)?;
         let receivers: Vec<String> = self.receiver_loss.iter().map(|share| percent(*share)).collect();

@@ -65,12 +65,15 @@ pub const FEATURES: &[Feature] = &[
         (o.session_expiry, o.sessions_max) = (limits.session_expiry, limits.sessions_max);
         o.reply_cache_bytes_max = limits.cache_bytes_max;
     }),
+    feature("short-log", |o| o.retained_entries_max = hovercraft::Limits::default().retention.entries_max),
+    feature("snapshots", |o| o.snapshot_after = hovercraft::Limits::default().snapshots.after_entries),
     feature("small-limits", |o| {
         let limits = hovercraft::Limits::default();
         o.replier_queue_max = limits.replier_queue_max;
         o.window_entries_max = limits.window_entries_max;
         o.batch_entries_max = limits.batch_entries_max;
-        o.retained_entries_max = limits.retention.entries_max;
+        o.chunks_max = limits.snapshots.chunks_in_flight_max;
+        o.held_entries_max = limits.snapshots.hold_entries_max;
         o.unordered_max = limits.unordered.count_max;
         o.order_age_max = hovercraft::Timing::default().order_age_max;
         o.fetches_max = limits.fetch.in_flight_max;

@@ -26,6 +26,7 @@ pub(super) struct Archive {
     kept: MemoryArchive,
     /// The first is under way.
     work: VecDeque<Job>,
+    is_full: bool,
 }
 
 /// Something that an archive is to do.
@@ -39,7 +40,7 @@ impl Archive {
     /// An empty one.
     pub(super) fn new(config: DiskConfig, seed: u64) -> Self {
         let rng = SmallRng::seed_from_u64(seed ^ 0xa2c4);
-        Self { config, rng, kept: MemoryArchive::new(), work: VecDeque::new() }
+        Self { config, rng, kept: MemoryArchive::new(), work: VecDeque::new(), is_full: false }
     }
 
     /// Takes something to do. Returns how long it takes if it is begun at once, to be ended by [`Archive::end`].
@@ -55,7 +56,7 @@ impl Archive {
         fault: Option<DiskFault>,
     ) -> Result<(Option<ArchiveEvent>, Option<Duration>), StorageError> {
         let event = match self.work.pop_front() {
-            Some(job) => self.carry_out(job, fault)?,
+            Some(job) => self.carry_out(job, fault.or(self.is_full.then_some(DiskFault::Full)))?,
             None => None,
         };
         Ok((event, self.begin()))
@@ -68,7 +69,8 @@ impl Archive {
         self.work.front().map(|job| match job {
             // Caches help.
             Job::Work(ArchiveWork::Read { .. } | ArchiveWork::Receive(_)) => whole / 16,
-            Job::Take(..) | Job::Work(_) => whole,
+            Job::Take(..) => whole * 8,
+            Job::Work(_) => whole,
         })
     }
 
@@ -100,6 +102,11 @@ impl Archive {
         } else {
             self.kept = MemoryArchive::new();
         }
+    }
+
+    /// Whether there is no room, whatever the disk says.
+    pub(super) fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
     }
 
     /// Makes it faster or slower.

@@ -128,6 +128,13 @@ impl<S: Service> World<S> {
         resigns
     }
 
+    /// Has a node take a snapshot; see [`hovercraft::Node::take_snapshot`].
+    pub fn take_snapshot(&mut self, id: u16) -> bool {
+        let takes = self.host_mut(id).running.as_mut().is_some_and(|running| running.node.take_snapshot());
+        self.drive_node(id);
+        takes
+    }
+
     /// Kills a node in the middle of what it does: after `outputs` more of the things that its core says are to be
     /// done. Between any two of them a process can die.
     pub fn crash_after(&mut self, id: u16, outputs: u32) {
@@ -149,6 +156,11 @@ impl<S: Service> World<S> {
         }
         self.faults.disks += u64::from(fault.is_some());
         self.happened(What::Disk(id, fault));
+    }
+
+    /// Whether a node's archive has no room for anything new.
+    pub fn set_archive_full(&mut self, id: u16, is_full: bool) {
+        self.host_mut(id).archive.set_full(is_full);
     }
 
     /// Makes all disks, and those to come, faster or slower.

@@ -15,6 +15,8 @@ mod helping;
 mod meta;
 mod receiving;
 mod serving;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use r2p2::Instant;
@@ -271,7 +273,7 @@ impl Node {
             .map(|record| record.entry.request.identity)
             .collect();
         let plain = self.plain.newest(now, meta::PLAIN_MAX).filter(|(_, identity, _)| !later.contains(identity));
-        let plain = if mutated!(SnapshotWithoutPlain) { Vec::new() } else { plain.collect() };
+        let plain = plain.collect();
         Meta {
             index,
             term,
@@ -314,12 +316,11 @@ impl Node {
     /// Goes on from a snapshot that is newer than what is known to be committed here.
     fn begin_from(&mut self, now: Instant, info: SnapshotInfo, meta: Meta) {
         let SnapshotInfo { index, term, .. } = info;
-        let role = self.consensus.role();
-        if role == Role::Leader || index <= self.consensus.commit() && !mutated!(SnapshotInstalledBackwards) {
+        if self.consensus.role() == Role::Leader || index <= self.consensus.commit() {
             self.counters.snapshots_not_needed += 1;
             return;
         }
-        if self.consensus.log().term_at(index) == Some(term) && !mutated!(TailLostBySnapshot) {
+        if self.consensus.log().term_at(index) == Some(term) {
             // All of it is here, and more: what lies behind it may have been acknowledged, and must not be lost.
             self.counters.snapshots_not_needed += 1;
             self.consensus.commit_known(index, meta.known_in);

@@ -28,6 +28,8 @@ const WAIT_MIN: Duration = Duration::from_millis(4);
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest time between two questions to one that is taking a snapshot.
 const SOON_MAX: Duration = Duration::from_millis(250);
+/// How long to rest when all sources have been asked in vain.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// How many chunks are asked for of a source that has not answered.
 const PROBE: usize = 2;
 
@@ -72,7 +74,7 @@ struct Chunks {
 
 impl Receiver {
     fn new(now: Instant, min: LogIndex, sources: Vec<MemberId>) -> Self {
-        let rtt = RttEstimator::new(WAIT_MIN * 8, WAIT_MIN, WAIT_MAX);
+        let rtt = patience();
         Self {
             min,
             sources,
@@ -134,15 +136,21 @@ impl Receiver {
         if let Some(chunks) = &mut self.chunks {
             chunks.forget_asked();
         }
+        self.rtt = patience();
+        self.wait = self.rtt.timeout();
         if self.vain < self.sources.len() {
             self.rest(now);
             return false;
         }
         self.vain = 0;
-        self.wait = self.rtt.doubled(self.wait);
-        self.rest(now + self.wait);
+        self.rest(now + ROUND_PAUSE);
         std::mem::take(&mut self.not_here)
     }
+}
+
+/// With a source that nothing is known of.
+fn patience() -> RttEstimator {
+    RttEstimator::new(WAIT_MIN * 8, WAIT_MIN, WAIT_MAX)
 }
 
 impl Chunks {
@@ -261,7 +269,7 @@ impl Node {
         let index = receiver.chunks.as_ref().map_or(receiver.min, |chunks| chunks.info.index);
         let is_sealing = receiver.chunks.as_ref().is_some_and(|chunks| chunks.sealing);
         let needless = self.consensus.role() == Role::Leader || index <= commit;
-        needless && !is_sealing && !mutated!(SnapshotInstalledBackwards)
+        needless && !is_sealing
     }
 
     /// The time for the next attempt has come.
@@ -345,7 +353,7 @@ impl Node {
         };
         // Who wrote the metadata may be of another version. Better known now than when all of it is here.
         let is_readable = number != 0 || chunk.bytes.get(4..).is_some_and(meta::is_readable);
-        let is_damaged = chunk_checksum(number, &chunk.bytes) != chunk.checksum && !mutated!(ChunkUnverified);
+        let is_damaged = chunk_checksum(number, &chunk.bytes) != chunk.checksum;
         if is_damaged || chunk.bytes.len() != info.chunk_len(number) || number >= info.chunks() {
             counters.chunks_damaged += 1;
             return;
