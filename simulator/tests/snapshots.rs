@@ -37,12 +37,16 @@ fn short_log(seed: u64, nodes: u16, change: impl FnOnce(&mut WorldConfig)) -> Cl
     })
 }
 
-/// Writes as many registers.
+/// Writes as many registers, some at a time, so that there is time for a snapshot now and then.
 fn fill(world: &mut Cluster, client: usize, registers: u64) {
-    for key in 0..registers {
-        world.submit(client, Kind::Write, Request::Add(1000 + key, 1).encode());
+    for from in (0..registers).step_by(50) {
+        let keys = from..registers.min(from + 50);
+        for key in keys.clone() {
+            world.submit(client, Kind::Write, Request::Add(1000 + key, 1).encode());
+        }
+        drain(world, client, keys.count());
+        world.run_for(Duration::from_millis(3));
     }
-    drain(world, client, registers as usize);
 }
 
 #[test]
