@@ -97,6 +97,10 @@ impl<S: Service> Applier<S> {
         match work {
             Work::Apply(committed) => self.apply(&committed, send),
             Work::Answer { request } => Ok(self.answer_again(&request, send)),
+            Work::Epoch(epoch) => {
+                self.set_membership_epoch(epoch);
+                Ok(Effect::Membership)
+            }
             work @ (Work::Snapshot(_) | Work::Install(_)) => panic!("an applier has no archive for {work:?}"),
             #[cfg(feature = "mutations")]
             Work::Query { request, body } => {
@@ -119,6 +123,11 @@ impl<S: Service> Applier<S> {
     /// that clients ask who the members are. An older one changes nothing. Not replicated state.
     pub fn set_membership_epoch(&mut self, epoch: u64) {
         self.epoch = self.epoch.max(epoch);
+    }
+
+    /// The epoch that answers name.
+    pub fn membership_epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The highest index that is applied.

@@ -36,6 +36,9 @@ pub enum Work {
     /// Replace the state by a snapshot of the archive: [`Applier::restore`](super::Applier::restore). The work after it
     /// belongs to the new state.
     Install(SnapshotInfo),
+    /// The membership of this epoch is in force: [`Applier::set_membership_epoch`](super::Applier::set_membership_epoch).
+    /// Entries say so themselves; a snapshot does not, to the applier.
+    Epoch(u64),
     /// Answer a read at once, whatever the log says: a mistake, see [`crate::mutation`].
     #[cfg(feature = "mutations")]
     Query {

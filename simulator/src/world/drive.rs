@@ -153,7 +153,7 @@ impl<S: Service> World<S> {
                 Output::Apply(work) => {
                     let entry = match &work {
                         Work::Apply(committed) => Some((committed.index, committed.entry)),
-                        Work::Answer { .. } | Work::Snapshot(_) | Work::Install(_) => None,
+                        Work::Answer { .. } | Work::Epoch(_) | Work::Snapshot(_) | Work::Install(_) => None,
                         #[cfg(feature = "mutations")]
                         Work::Query { request, .. } => {
                             self.checkers.read_locally(request);

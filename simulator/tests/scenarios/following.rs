@@ -117,3 +117,38 @@ pub(crate) fn who_names_the_epoch_dies_before_it_is_asked() {
     s.run_for(Duration::from_secs(1));
     assert_eq!(nodes(&s, 0), [1, 2, 3, 4].map(NodeId), "a dead member is one");
 }
+
+/// A node that begins from a snapshot has never executed the entries that said who the members are; its answers name
+/// the epoch all the same, when it joins and when it is started again.
+#[test]
+pub(crate) fn who_begins_from_a_snapshot_names_its_epoch() {
+    let setup = clients(Mode::Hovercraft, true).with(|config| {
+        config.node.durable = true;
+        config.node.limits.retention.entries_max = 20;
+        config.node.limits.snapshots.after_entries = 50;
+    });
+    let mut s = setup.registers();
+    s.elect();
+    admit(&mut s, 4);
+    settle(&mut s);
+    for register in 0..300 {
+        s.client(0).value(Add(1000 + register, 1));
+    }
+    s.converge();
+    admit(&mut s, 5);
+    settle(&mut s);
+    s.converge();
+    let epoch = s.members().expect("somebody leads").epoch;
+    let named = |s: &Scenario<Registers>, id| {
+        let world: &World<Registers> = s;
+        world.applier(id).map(|applier| (applier.membership_epoch(), applier.counters().writes_applied < 250))
+    };
+    assert_eq!(named(&s, 5), Some((epoch, true)), "from a snapshot");
+    for register in 0..100 {
+        s.client(0).value(Add(1000 + register, 1));
+    }
+    s.converge();
+    s.kill(5);
+    s.start(5);
+    assert_eq!(named(&s, 5), Some((epoch, true)), "from its own snapshot");
+}

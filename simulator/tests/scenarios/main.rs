@@ -46,6 +46,7 @@
 //! | 7.6 | clients that know of the first nodes only, while all are replaced under load | `following::clients_go_where_the_group_goes` |
 //! | 7.6 | a client was away while nodes were replaced, and the one it still knows does not lead | `following::a_client_that_was_away_finds_the_group_by_one_node` |
 //! | 7.6 | who names a newer epoch is gone before it can be asked for the members | `following::who_names_the_epoch_dies_before_it_is_asked` |
+//! | 7.4, 7.6 | a node begins from a snapshot and has not executed who the members are | `following::who_begins_from_a_snapshot_names_its_epoch` |
 //! | 7.7 | an old leader wakes from a pause | `leaders::an_old_leader_wakes_and_serves_nothing_stale` |
 //! | 7.7 | heartbeats that bring back no acknowledgement keep a leader from being elected that has a quorum | `leaders::a_leader_that_hears_nobody_is_replaced` |
 //!

@@ -381,6 +381,8 @@ impl Node {
     pub(super) fn install(&mut self, info: SnapshotInfo) {
         self.snapshots.installing = Some(info.index);
         self.outputs.push_back(Output::Apply(Work::Install(info)));
+        let epoch = self.consensus.log().membership_at(info.index).epoch;
+        self.outputs.push_back(Output::Apply(Work::Epoch(epoch)));
     }
 }
 
