@@ -8,6 +8,24 @@ use hovercraft::{LogIndex, MemberId, Membership, NodeId, Term};
 
 use super::{Result, Violation};
 
+/// The latest membership by which a node counts is said by the entry at `since` of its log, which goes from `first` to
+/// `last`; `is_one` says whether the entry there is a membership.
+///
+/// # Errors
+/// That entry is gone, and what it said with it.
+pub fn said(
+    node: NodeId,
+    since: LogIndex,
+    (first, last): (LogIndex, LogIndex),
+    is_one: impl Fn(LogIndex) -> bool,
+) -> Result {
+    if since < first || since <= last && is_one(since) {
+        Ok(())
+    } else {
+        Err(Violation::SaidByNobody { node, since, last })
+    }
+}
+
 /// A leader of `term` has put a membership into its log at `index`, after the one at `before_at`. It has committed
 /// everything up to `commit`, whose entry is of `commit_term`.
 ///
@@ -72,6 +90,15 @@ mod tests {
         let three = joint.settled().unwrap();
         assert_eq!(check(8, 8, 3, &joint, &three), Ok(()));
         assert_eq!(check(8, 8, 3, &three, &three.without(M2.node()).unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn what_counts_is_what_the_log_says() {
+        assert_eq!(said(N1, 4, (5, 9), |_| false), Ok(()), "no longer kept");
+        assert_eq!(said(N1, 7, (5, 9), |index| index == 7), Ok(()));
+        let replaced = Violation::SaidByNobody { node: N1, since: 7, last: 9 };
+        assert_eq!(said(N1, 7, (5, 9), |_| false), Err(replaced));
+        assert!(said(N1, 10, (5, 9), |_| true).is_err(), "taken back");
     }
 
     #[test]

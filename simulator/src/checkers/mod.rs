@@ -30,7 +30,7 @@
 //! | 10 | same log, same state | [`same_state`] |
 //! | 11 | nothing is unbounded | [`memory`] |
 //! | (§7.5) | no identity is given out twice | [`identities`] |
-//! | (§7.6) | memberships change one step at a time, and majorities before and after a step meet | [`changes`] |
+//! | (§7.6) | memberships change one step at a time, majorities before and after a step meet, and what is taken back counts no longer | [`changes`] |
 //! | (§7.6) | an epoch names one membership, which is committed when anybody is told | [`epochs`] |
 //! | (§7.7) | nobody asks for votes without asking before whether it would get them | [`pre_vote`] |
 //! | 12 | no bytes make a node panic: corruption is a fault of every [`crate::NetworkConfig`], and a panic ends a run of the [`crate::swarm`] with a verdict of its own | |
@@ -70,7 +70,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hovercraft::applier::{Applier, Effect};
 use hovercraft::consensus::Role;
-use hovercraft::entry::Entry;
+use hovercraft::entry::{Entry, EntryKind};
 use hovercraft::log::Log;
 use hovercraft::message::{Envelope, Message};
 use hovercraft::{
@@ -351,6 +351,8 @@ impl Checkers {
         let (log, commit, term) = (consensus.log(), consensus.commit(), consensus.term());
         let seen = self.seen.entry(id).or_default();
         let since = log.membership_since();
+        let is_one = |index| log.get(index).is_some_and(|record| record.entry.kind == EntryKind::Membership);
+        changes::said(id, since, (log.first(), log.last()), is_one)?;
         let leads = consensus.role() == Role::Leader;
         if since <= seen.committed && (!leads || since <= seen.proposed) {
             return Ok(());
@@ -393,11 +395,14 @@ impl Checkers {
             let announced = record.entry.is_request();
             self.replier_queue.announced(id, index, announced.then_some(record.entry.replier));
         }
+        let members = log.membership();
+        self.replier_queue.answer(id, |node| members.incoming().any(|member| member.node() == node));
         if self.mode == Mode::Hovercraft {
             self.replier_queue.check(id, self.limits.replier_queue_max)?;
         }
         let first = self.replier_queue.first(id);
-        window::check(id, term, first, node.applied(), log.last(), self.limits.window_entries_max)
+        let is_request = |index| log.get(index).is_some_and(|record| record.entry.is_request());
+        window::check(id, term, first, node.applied(), log.last(), is_request, self.limits.window_entries_max)
     }
 
     fn check_memory(&mut self, node: &Node) -> Result {

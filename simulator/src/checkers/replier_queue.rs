@@ -68,6 +68,13 @@ impl ReplierQueue {
         *known = applied.max(*known);
     }
 
+    /// These nodes answer from now on; what others owe the leader waits for no longer (protocol.md §7.6).
+    pub fn answer(&mut self, leader: NodeId, is_one: impl Fn(NodeId) -> bool) {
+        if let Some(leading) = self.leaders.get_mut(&leader) {
+            leading.owed.retain(|node, _| is_one(*node));
+        }
+    }
+
     /// Looks at all queues of a leader; `limit` is B.
     ///
     /// # Errors
@@ -118,6 +125,17 @@ mod tests {
         checker.leads(N1, 4);
         assert_eq!((checker.looked_at(N1), checker.first(N1)), (0, 0));
         assert_eq!(checker.check(N1, 0), Ok(()));
+    }
+
+    #[test]
+    fn who_has_left_owes_nothing_when_it_is_back() {
+        let mut checker = two_owed();
+        checker.answer(N1, |node| node == N1);
+        checker.answer(N1, |_| true);
+        checker.announced(N1, 7, Some(N2));
+        assert_eq!(checker.check(N1, 1), Ok(()));
+        checker.answer(N1, |_| true);
+        assert!(checker.check(N1, 0).is_err(), "who stays does");
     }
 
     #[test]

@@ -129,6 +129,9 @@ pub enum Violation {
         commit_term: Option<Term>,
     },
     /// See [`super::changes`].
+    #[error("§7.6 {node} counts by a membership of {since}, where its log says nothing of the kind; it ends at {last}")]
+    SaidByNobody { node: NodeId, since: LogIndex, last: LogIndex },
+    /// See [`super::changes`].
     #[error("§7.6 {leader} proposes at {index} what is no step: {after:?} after {before:?}")]
     NoStep { leader: NodeId, index: LogIndex, before: Box<Membership>, after: Box<Membership> },
     /// See [`super::epochs`].

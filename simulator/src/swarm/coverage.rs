@@ -5,6 +5,7 @@
 pub const STATES: &[(&str, &str)] = &[
     ("elections won", "elections_won"),
     ("changes of term or role", "role_changes"),
+    ("memberships proposed", "memberships_proposed"),
     ("entries replaced by another leader's", "entries_replaced"),
     ("entries committed early", "commits_early"),
     ("appends repeated", "appends_repeated"),

@@ -23,6 +23,8 @@ impl Options {
         let kills = if draw.chance("may kill", 0.5) { draw.range("kills", 0..=(nodes - 1) / 2) } else { 0 };
         let durable = draw.chance("durable", 0.4);
         let short_log = draw.chance("short log", 0.3);
+        let members = draw.chance("members", 0.4);
+        let changes = |what: &str| members && draw.chance(what, 0.7);
         let (clients, plain_clients) = (
             draw.range("clients", 1..=8),
             if draw.chance("plain", 0.3) { draw.range("plain clients", 1..=2) } else { 0 },
@@ -46,6 +48,11 @@ impl Options {
             one_way: draw.chance("one-way", 0.3),
             partial: draw.chance("partial", 0.3),
             kills,
+            spares: if members { draw.range("spares", 0..=3) } else { 0 },
+            joins: changes("joins"),
+            leaves: changes("leaves"),
+            replaces: changes("replaces"),
+            transfers: changes("transfers"),
             disk: durable.then(|| DiskConfig {
                 latency: draw.micros("sync", 1..=1_000),
                 jitter: draw.micros("sync jitter", 0..=2_000),

@@ -41,11 +41,19 @@ pub enum FaultKind {
     DiskFailure,
     /// All disks are slow for a while, or one hangs.
     SlowDisks,
+    /// A node is added.
+    Join,
+    /// A member is removed.
+    Leave,
+    /// A member loses all it knows and comes back as another one.
+    Replace,
+    /// Leadership is handed over.
+    Transfer,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Split,
         Self::OneWay,
         Self::Partial,
@@ -58,6 +66,10 @@ impl FaultKind {
         Self::DiskFull,
         Self::DiskFailure,
         Self::SlowDisks,
+        Self::Join,
+        Self::Leave,
+        Self::Replace,
+        Self::Transfer,
     ];
 
     /// Its name, as overrides write it.
@@ -75,6 +87,10 @@ impl FaultKind {
             Self::DiskFull => "diskfull",
             Self::DiskFailure => "diskfailure",
             Self::SlowDisks => "slowdisks",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Replace => "replace",
+            Self::Transfer => "transfer",
         }
     }
 
@@ -94,6 +110,10 @@ impl FaultKind {
             Self::Blackout => any(options.blackouts && durable),
             Self::DiskFull | Self::DiskFailure => any(options.disk_faults && durable),
             Self::SlowDisks => any(options.slow_disks && durable),
+            Self::Join => any(options.joins),
+            Self::Leave => any(options.leaves),
+            Self::Replace => any(options.replaces),
+            Self::Transfer => any(options.transfers),
         }
     }
 
@@ -107,6 +127,8 @@ impl FaultKind {
             Self::Blackout => (12, 2),
             Self::DiskFull | Self::DiskFailure => (10, 4),
             Self::SlowDisks => (8, 4),
+            Self::Join | Self::Leave | Self::Replace => (3, 0),
+            Self::Transfer => (4, 0),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Does to a world what the options say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hovercraft::Service;
+use hovercraft::node::StopReason;
 use r2p2::Instant;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::faults::{Fault, FaultId, FaultKind, schedule};
+use super::operator::Operator;
 use super::options::Options;
 use crate::streams::stream;
 use crate::world::{DiskConfig, DiskFault};
@@ -28,8 +30,7 @@ pub(super) struct Injector {
     cuts: BTreeMap<FaultId, Vec<(Party, Party)>>,
     /// Which pause holds a node.
     paused: BTreeMap<u16, FaultId>,
-    /// Nodes that never come back.
-    dead: BTreeSet<u16>,
+    operator: Operator,
     /// Which nodes are started again when a fault has passed.
     down: BTreeMap<FaultId, Vec<u16>>,
 }
@@ -53,7 +54,7 @@ impl Injector {
             turns: 0,
             cuts: BTreeMap::new(),
             paused: BTreeMap::new(),
-            dead: BTreeSet::new(),
+            operator: Operator::default(),
             down: BTreeMap::new(),
         };
         for fault in schedule(options) {
@@ -67,8 +68,14 @@ impl Injector {
         self.due.first_key_value().map_or(Instant::FAR_FUTURE, |((at, _), _)| *at)
     }
 
+    /// What is still to happen to the members.
+    pub(super) fn unfinished<S: Service>(&self, world: &World<S>) -> Option<String> {
+        self.operator.unfinished(world)
+    }
+
     /// Does what is due.
     pub(super) fn act<S: Service>(&mut self, options: &Options, world: &mut World<S>) {
+        self.operator.act(world);
         while self.next() <= world.now() {
             match self.due.pop_first() {
                 Some((_, Turn::Strikes(fault))) => self.strike(options, world, fault),
@@ -86,9 +93,9 @@ impl Injector {
     fn strike<S: Service>(&mut self, options: &Options, world: &mut World<S>, fault: Fault) {
         let rng = &mut SmallRng::seed_from_u64(fault.seed);
         match fault.id.kind {
-            FaultKind::Split => self.cut(world, fault.id, sides(options, rng, true)),
-            FaultKind::OneWay => self.cut(world, fault.id, sides(options, rng, false)),
-            FaultKind::Partial => self.cut(world, fault.id, pairs(options, rng)),
+            FaultKind::Split => self.cut(world, fault.id, sides(options, world.hosts(), rng, true)),
+            FaultKind::OneWay => self.cut(world, fault.id, sides(options, world.hosts(), rng, false)),
+            FaultKind::Partial => self.cut(world, fault.id, pairs(world.hosts(), rng)),
             FaultKind::Pause => {
                 if let Some(id) = victim(world, rng).filter(|id| !self.paused.contains_key(id)) {
                     self.paused.insert(id, fault.id);
@@ -96,8 +103,9 @@ impl Injector {
                 }
             }
             FaultKind::Kill => {
-                if let Some(id) = victim(world, rng) {
-                    self.dead.insert(id);
+                let spared = |id: &u16| !options.changes_members() || self.operator.can_spare(world, *id);
+                if let Some(id) = victim(world, rng).filter(spared) {
+                    self.operator.lost(id);
                     world.kill(id);
                 }
             }
@@ -138,6 +146,9 @@ impl Injector {
                     world.set_disk(id, DiskConfig { latency: latency * 100, jitter: Duration::ZERO });
                 }
             }
+            FaultKind::Join | FaultKind::Leave | FaultKind::Replace | FaultKind::Transfer => {
+                self.operator.shall(fault);
+            }
         }
         if !fault.lasts.is_zero() {
             self.schedule(world.now() + fault.lasts, Turn::Passes(fault.id));
@@ -170,20 +181,27 @@ impl Injector {
         if let Some(disk) = options.disk {
             world.set_disks(disk);
         }
-        for id in 1..=options.nodes {
+        self.operator.heal();
+        self.due.clear();
+        for id in 1..=world.hosts() {
             world.set_processing(id, None);
             world.resume(id);
             world.set_disk_fault(id, None);
             world.spare(id);
-            if options.disk.is_some() && world.node(id).is_none() && !self.dead.contains(&id) {
-                world.start(id);
+            if options.disk.is_some() && world.node(id).is_none() {
+                self.restart(world, id);
             }
         }
     }
 
     /// Starts a node again, whether its crash has come already or not.
     fn restart<S: Service>(&mut self, world: &mut World<S>, id: u16) {
-        if !self.dead.contains(&id) {
+        let turned_away = matches!(
+            world.stopped(id),
+            Some(StopReason::Removed { .. } | StopReason::OtherIncarnation { .. } | StopReason::AnotherLife { .. })
+        );
+        let lives = world.member(id).is_some() && !world.is_gone(id);
+        if lives && !turned_away && !self.operator.is_lost(id) {
             world.kill(id);
             world.start(id);
         }
@@ -233,8 +251,8 @@ fn up_to(most: Duration, rng: &mut SmallRng) -> Duration {
 }
 
 /// Two sides that do not hear each other, or of which one hears the other. Some clients are on both.
-fn sides(options: &Options, rng: &mut SmallRng, both_ways: bool) -> Vec<(Party, Party)> {
-    let mut nodes: Vec<u16> = (1..=options.nodes).collect();
+fn sides(options: &Options, hosts: u16, rng: &mut SmallRng, both_ways: bool) -> Vec<(Party, Party)> {
+    let mut nodes: Vec<u16> = (1..=hosts).collect();
     nodes.shuffle(rng);
     let (one, other) = nodes.split_at(rng.random_range(0..nodes.len()));
     let mut sides: [Vec<Party>; 2] = [one, other].map(|side| side.iter().map(|id| Party::Node(*id)).collect());
@@ -257,10 +275,10 @@ fn sides(options: &Options, rng: &mut SmallRng, both_ways: bool) -> Vec<(Party, 
 }
 
 /// Some pairs of nodes, in both directions.
-fn pairs(options: &Options, rng: &mut SmallRng) -> Vec<(Party, Party)> {
+fn pairs(hosts: u16, rng: &mut SmallRng) -> Vec<(Party, Party)> {
     let mut pairs = Vec::new();
-    for a in 1..=options.nodes {
-        for b in a + 1..=options.nodes {
+    for a in 1..=hosts {
+        for b in a + 1..=hosts {
             if rng.random_bool(0.3) {
                 pairs.extend([(Party::Node(a), Party::Node(b)), (Party::Node(b), Party::Node(a))]);
             }

@@ -12,6 +12,7 @@ pub mod model;
 #[cfg(feature = "mutations")]
 pub mod mutants;
 mod network;
+mod operator;
 mod options;
 pub mod overrides;
 mod panics;
@@ -19,6 +20,7 @@ pub mod shrink;
 mod verdict;
 mod workload;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hovercraft::{Mode, Service, Term};
@@ -120,11 +122,12 @@ fn play<S: Service>(options: &Options, world: &mut World<S>, workload: &mut Work
     let end = world.now() + HEAL_BOUND;
     let (mut waits_for, mut steady) = (None, Steady::default());
     while goes_on(world) {
+        injector.act(options, world);
         workload.act(options, world);
         if let Some(what) = steady.look(world) {
             return Some(what);
         }
-        waits_for = unfinished(options, world, workload);
+        waits_for = unfinished(options, world, workload, &injector);
         if waits_for.is_none() || world.now() >= end {
             break;
         }
@@ -170,7 +173,12 @@ impl Steady {
 }
 
 /// What is still to happen after the faults have stopped.
-fn unfinished<S: Service>(options: &Options, world: &World<S>, workload: &Workload) -> Option<String> {
+fn unfinished<S: Service>(
+    options: &Options,
+    world: &World<S>,
+    workload: &Workload,
+    injector: &Injector,
+) -> Option<String> {
     if workload.outstanding() > 0 || workload.next(options) < Instant::FAR_FUTURE {
         return Some(format!("{} operations have not ended", workload.outstanding()));
     }
@@ -180,6 +188,10 @@ fn unfinished<S: Service>(options: &Options, world: &World<S>, workload: &Worklo
     let Some(leader) = world.leader().and_then(|id| world.node(id)) else {
         return Some("nobody leads".to_owned());
     };
+    if let Some(what) = injector.unfinished(world) {
+        return Some(what);
+    }
+    let members = leader.committed_membership();
     let last = leader.consensus().log().last();
     if leader.consensus().commit() != last {
         return Some(format!("{:?} has committed {} of {last} entries", leader.me(), leader.consensus().commit()));
@@ -188,9 +200,12 @@ fn unfinished<S: Service>(options: &Options, world: &World<S>, workload: &Worklo
     // Who is further behind than the log is kept needs a snapshot, which does not exist yet.
     let first = leader.consensus().log().first();
     let behind = |id: u16| world.node(id).is_some_and(|node| node.consensus().commit() + 1 < first);
-    let mut together = 0;
+    let mut together = BTreeSet::new();
     for id in world.running() {
         let (Some(node), false) = (world.node(id), behind(id)) else { continue };
+        if members.get(node.me()).is_none() {
+            return Some(format!("{:?} does not belong to the group and has not stopped", node.me()));
+        }
         if node.applied() != last {
             let log = node.consensus().log();
             let peer = status.peers.iter().find(|peer| peer.node == u32::from(id));
@@ -206,10 +221,9 @@ fn unfinished<S: Service>(options: &Options, world: &World<S>, workload: &Worklo
                 first
             ));
         }
-        together += 1;
+        together.insert(node.me());
     }
-    let majority = options.nodes / 2 + 1;
-    (together < majority).then(|| format!("{together} of {} nodes are together", options.nodes))
+    (!members.is_quorum(&together)).then(|| format!("only {together:?} of {:?} are together", members.members.keys()))
 }
 
 fn judge<S: Service>(
@@ -240,7 +254,12 @@ fn judge<S: Service>(
             Linearizability::Undecided(_) => undecided = Some(format!("register {register}: {verdict}")),
         }
     }
-    let stopped = world.hosts_stopped();
+    // Who does not belong to the group has reason to.
+    let is_member = |id: &u16| match (world.members(), world.member(*id)) {
+        (Some(members), Some(me)) => members.get(me).is_some(),
+        _ => true,
+    };
+    let stopped: Vec<u16> = world.hosts_stopped().into_iter().filter(is_member).collect();
     if !stopped.is_empty() {
         return Verdict::Liveness(format!("nodes {stopped:?} have stopped by themselves"));
     }

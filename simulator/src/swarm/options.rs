@@ -17,8 +17,10 @@ use crate::{NetworkConfig, WorldConfig};
 pub struct Options {
     /// The seed.
     pub seed: u64,
-    /// Nodes, 1 to 9.
+    /// Nodes that the group begins with, 1 to 9.
     pub nodes: u16,
+    /// Hosts without a node, on which some may be added.
+    pub spares: u16,
     /// The mode.
     pub mode: Mode,
     /// How a replier is chosen.
@@ -41,6 +43,14 @@ pub struct Options {
     pub partial: bool,
     /// Most nodes killed; never a majority, because these do not come back.
     pub kills: u16,
+    /// Whether nodes are added.
+    pub joins: bool,
+    /// Whether members are removed.
+    pub leaves: bool,
+    /// Whether members lose all they know and come back as somebody else.
+    pub replaces: bool,
+    /// Whether leadership is handed over for no reason.
+    pub transfers: bool,
     /// The nodes' disks, if they are durable.
     pub disk: Option<DiskConfig>,
     /// Whether durable nodes crash at any step and are started again.
@@ -143,13 +153,21 @@ impl Options {
         if mode == Mode::Unreplicated {
             self.set_nodes(1);
             self.disk = None;
+            self.spares = 0;
+            (self.joins, self.leaves, self.replaces, self.transfers) = (false, false, false, false);
         }
+    }
+
+    /// Whether the members of the group may become others.
+    pub fn changes_members(&self) -> bool {
+        self.joins || self.leaves || self.replaces
     }
 
     /// The world of this run.
     pub fn world(&self) -> WorldConfig {
         let mut config = WorldConfig::new(self.seed, self.nodes);
         config.collect = true;
+        config.spares = self.spares;
         config.clients = self.clients + self.plain_clients;
         config.plain_clients = self.plain_clients;
         config.network = self.network;
@@ -235,6 +253,11 @@ impl fmt::Display for Options {
             f,
             "faults     for {:?}, pace {:?}: splits {}, one-way {}, partial {}, pauses {}, at most {} kills",
             self.fault_time, self.fault_every, self.splits, self.one_way, self.partial, self.pauses, self.kills
+        )?;
+        writeln!(
+            f,
+            "members    {} spare hosts; joins {}, leaves {}, replaced {}, leadership transferred {}",
+            self.spares, self.joins, self.leaves, self.replaces, self.transfers
         )?;
         writeln!(
             f,

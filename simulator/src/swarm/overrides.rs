@@ -32,6 +32,10 @@ pub const FEATURES: &[Feature] = &[
     feature("partial", |o| o.partial = false),
     feature("pauses", |o| o.pauses = false),
     feature("kills", |o| o.kills = 0),
+    feature("joins", |o| o.joins = false),
+    feature("leaves", |o| o.leaves = false),
+    feature("replaces", |o| o.replaces = false),
+    feature("transfers", |o| o.transfers = false),
     feature("drift", |o| o.drift_ppm_max = 0),
     feature("jumps", |o| o.jump_max = Duration::ZERO),
     feature("stalls", |o| o.stall_max = Duration::ZERO),
@@ -115,6 +119,7 @@ pub const QUANTITIES: &[Quantity] = &[
     count("operations", 1, 100_000, |o| o.operations as u64, |o, n| o.operations = n as usize),
     count("clients", 1, 100, |o| o.clients as u64, |o, n| o.clients = n as usize),
     count("nodes", 1, 9, |o| o.nodes.into(), |o, n| o.set_nodes(n as u16)),
+    count("spares", 0, 5, |o| o.spares.into(), |o, n| o.spares = n as u16),
     count("pipeline", 1, 1_000, |o| o.pipeline as u64, |o, n| o.pipeline = n as usize),
     count("registers", 1, 1_000, |o| o.registers, |o, n| o.registers = n),
 ];

@@ -29,6 +29,7 @@
 //! | 7.5 | the file was on a disk that is gone | `normal_path.rs: a_restarted_memory_node_is_refused_with_an_explanation`, `durability.rs: a_replaced_disk_is_refused` |
 //! | 7.5 | two nodes with the same id | `strangers::two_nodes_with_the_same_id` |
 //! | 7.4, 7.6 | a learner catches up by the log and becomes a voter | `members::a_learner_catches_up_by_the_log_and_becomes_a_voter` |
+//! | 7.4, 7.6 | the log of a newcomer names only nodes that are gone | `members::a_newcomer_asks_those_who_are_there` |
 //! | 7.5 | a node that has forgotten everything comes back as somebody else | `members::a_forgetful_node_comes_back_as_somebody_else`, `members::a_forgetful_leader_and_a_replaced_disk_come_back` |
 //! | 7.5 | a majority has forgotten everything | `members::a_majority_that_has_forgotten_decides_nothing` |
 //! | 7.6 | a learner counts | `members::a_learner_does_not_count` |
@@ -47,6 +48,7 @@
 //! | 7.6 | a client was away while nodes were replaced, and the one it still knows does not lead | `following::a_client_that_was_away_finds_the_group_by_one_node` |
 //! | 7.6 | who names a newer epoch is gone before it can be asked for the members | `following::who_names_the_epoch_dies_before_it_is_asked` |
 //! | 7.4, 7.6 | a node begins from a snapshot and has not executed who the members are | `following::who_begins_from_a_snapshot_names_its_epoch` |
+//! | 7.7 | a leader that hangs would hand over to a learner | `members::a_leader_that_hangs_hands_over_to_a_voter` |
 //! | 7.7 | an old leader wakes from a pause | `leaders::an_old_leader_wakes_and_serves_nothing_stale` |
 //! | 7.7 | heartbeats that bring back no acknowledgement keep a leader from being elected that has a quorum | `leaders::a_leader_that_hears_nobody_is_replaced` |
 //!

@@ -9,7 +9,7 @@ use hovercraft::{Incarnation, MemberId, Membership, NodeId};
 use r2p2::client::Outcome;
 use simulator::registers::Request::{Add, Get};
 use simulator::scenario::Setup;
-use simulator::world::addresses;
+use simulator::world::{DiskConfig, addresses};
 use simulator::{Flight, Registers, Scenario, World};
 
 /// A group of so many nodes with so many hosts to spare.
@@ -483,6 +483,43 @@ pub(crate) fn a_node_that_slept_listens_to_the_next_incarnation_of_a_peer() {
     s.heal();
     s.converge();
     assert_eq!(s.term(sleeper), term, "nobody was disturbed");
+}
+
+/// §7.4, §7.6: while a newcomer goes through the log it comes by memberships of which nobody is left. It asks those for
+/// bodies who belong to the group now.
+#[test]
+pub(crate) fn a_newcomer_asks_those_who_are_there() {
+    let mut s = group(2, 2).registers();
+    s.elect();
+    remove(&mut s, 2);
+    s.kill(2);
+    for round in 1..=10 {
+        assert_eq!(s.client(0).value(Add(1, 1)), round);
+    }
+    admit(&mut s, 3);
+    settle(&mut s);
+    remove(&mut s, 1);
+    s.kill(1);
+    admit(&mut s, 4);
+    settle(&mut s);
+    s.converge();
+    assert_eq!(voters(&s), [3, 4]);
+    assert!(s.counters(4).bodies_fetched >= 10);
+}
+
+/// §7.7: a leader whose disk hangs hands over to one that may lead, though a learner has executed as much.
+#[test]
+pub(crate) fn a_leader_that_hangs_hands_over_to_a_voter() {
+    let mut s = durable(group(3, 1)).registers();
+    let [hangs, _, _] = s.cast();
+    s.repeat("it is let in", |world| world.admit(4, false));
+    assert_eq!(s.client(0).value(Add(1, 1)), 1);
+    s.converge();
+    s.set_disk(hangs, DiskConfig { latency: Duration::from_secs(60), jitter: Duration::ZERO });
+    s.client(0).begin_many(10, Add(1, 1));
+    s.until_another_leads(hangs);
+    s.client(0).end(10);
+    assert!(s.counters(hangs).transfers_stuck > 0);
 }
 
 /// Adds to register 1, with both clients, whatever happens to the group.

@@ -120,7 +120,7 @@ pub(super) fn to_json(case: &Case, report: &Report, shrunk: Option<&Shrunk>) -> 
 }
 
 /// How often each kind of fault struck.
-pub(super) fn struck(report: &Report) -> [(&'static str, u64); 11] {
+pub(super) fn struck(report: &Report) -> [(&'static str, u64); 12] {
     let faults = &report.faults;
     [
         ("datagrams lost", faults.lost),
@@ -133,6 +133,7 @@ pub(super) fn struck(report: &Report) -> [(&'static str, u64); 11] {
         ("nodes killed", faults.kills),
         ("nodes paused", faults.pauses),
         ("nodes started again from disk", faults.restarts),
+        ("nodes let into the group", faults.admissions),
         ("disks full or failing", faults.disks),
     ]
 }
