@@ -37,11 +37,11 @@ const TRAILER_LEN: usize = SnapshotInfo::LEN + 8;
 /// A chunk in the file.
 const PLACE_LEN: u64 = CHUNK_LEN as u64 + 8;
 
-/// While a snapshot is written, this many bytes at a time are made safe, so that a disk that is shared with the log
-/// never has much to write at once.
-const SYNC_EVERY: usize = 4 << 20;
+/// While a snapshot is written, whatever the policy, this many bytes at a time are made safe. File systems write all that
+/// is pending, of any file, before they say that anything is safe: so the log on the same disk would wait for all of it.
+const SYNC_EVERY: usize = 256 << 10;
 /// What is collected before it is written.
-const BUFFER_LEN: usize = 128 << 10;
+const BUFFER_LEN: usize = 64 << 10;
 
 const SUFFIX: &str = ".snapshot";
 const PART_SUFFIX: &str = ".part";
@@ -65,6 +65,7 @@ pub struct FileArchive {
 struct Receiving {
     reception: Reception,
     file: File,
+    unsynced: usize,
 }
 
 impl FileArchive {
@@ -122,7 +123,6 @@ impl FileArchive {
             file: File::create(&path).map_err(|error| io_error(&error))?,
             buffer: Vec::with_capacity(BUFFER_LEN + PLACE_LEN as usize),
             unsynced: 0,
-            safety: self.safety,
         };
         to.put(&header(index, term))?;
         let steps = &mut self.steps;
@@ -193,13 +193,19 @@ impl FileArchive {
         Ok(identity.finish(info.len) == info.id)
     }
 
-    fn receive_into(steps: &mut Steps, receiving: &Receiving, chunk: &Chunk) -> Result<(), StorageError> {
+    fn receive_into(steps: &mut Steps, receiving: &mut Receiving, chunk: &Chunk) -> Result<(), StorageError> {
         let place = HEADER_LEN as u64 + chunk.number * PLACE_LEN;
         let mut bytes = Vec::with_capacity(chunk.bytes.len() + 8);
         bytes.put_slice(&chunk.bytes);
         bytes.put_u64(chunk.checksum);
         steps.step()?;
-        receiving.file.write_all_at(&bytes, place).map_err(|error| io_error(&error))
+        receiving.file.write_all_at(&bytes, place).map_err(|error| io_error(&error))?;
+        receiving.unsynced += bytes.len();
+        if receiving.unsynced >= SYNC_EVERY {
+            receiving.unsynced = 0;
+            receiving.file.sync_data().map_err(|error| io_error(&error))?;
+        }
+        Ok(())
     }
 
     fn seal_file(&mut self, receiving: &Receiving) -> Result<Sealed, StorageError> {
@@ -275,7 +281,7 @@ impl Archive for FileArchive {
         let file = file.map_err(|error| io_error(&error))?;
         let mut to = &file;
         to.write_all(&header(info.index, info.term)).map_err(|error| io_error(&error))?;
-        self.receiving = Some(Receiving { reception: Reception::new(info), file });
+        self.receiving = Some(Receiving { reception: Reception::new(info), file, unsynced: 0 });
         Ok(())
     }
 
@@ -415,7 +421,6 @@ struct Gradually {
     file: File,
     buffer: Vec<u8>,
     unsynced: usize,
-    safety: Safety,
 }
 
 impl Gradually {
@@ -428,7 +433,7 @@ impl Gradually {
         self.file.write_all(&self.buffer).map_err(|error| io_error(&error))?;
         self.unsynced += self.buffer.len();
         self.buffer.clear();
-        if self.unsynced >= SYNC_EVERY && self.safety == Safety::Synced {
+        if self.unsynced >= SYNC_EVERY {
             self.unsynced = 0;
             self.file.sync_data().map_err(|error| io_error(&error))?;
         }

@@ -76,6 +76,8 @@ pub struct SledStorage {
     older: VecDeque<Older>,
     /// The next one, nearly ready.
     prepared: Option<JoinHandle<Result<Segment, StorageError>>>,
+    /// Segments are being removed.
+    removing: Option<JoinHandle<Result<(), StorageError>>>,
     /// Number of the next batch in the journal. Not the core's number, which begins anew with each process.
     next: u64,
     is_loaded: bool,
@@ -171,6 +173,7 @@ impl SledStorage {
             highest: 0,
             older: VecDeque::new(),
             prepared: None,
+            removing: None,
             next: 0,
             is_loaded: false,
             hard_state: HardState::default(),
@@ -252,25 +255,27 @@ impl SledStorage {
         }
     }
 
-    /// Removes the segments of which nothing is needed, now that everything that was written is safe.
+    /// Removes the segments of which nothing is needed, now that everything that was written is safe; on a thread of its
+    /// own, because that takes a while and nobody waits for it.
     fn remove_forgotten(&mut self) -> Result<(), StorageError> {
-        while let Some(older) = self.older.front_mut()
-            && older.highest <= self.log.base().0
+        if self.removing.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(removing) = self.removing.take()
         {
-            self.steps.step();
-            older.closing.take().map(JoinHandle::join);
-            retire(&self.path, older.number)?;
-            if self.safety == Safety::Synced {
-                sync_directory(&self.path)?;
-            }
-            self.older.pop_front();
-            self.steps.step();
-            // sled's threads may still be busy in there. Then it goes with the next one, or when the store is opened.
-            if let Err(error) = remove_leftovers(&self.path) {
-                tracing::debug!(%error, "a segment that is not needed any more stays for now");
-            }
-            self.steps.step();
+            removing.join().unwrap_or_else(|_| Err(StorageError::Io("removing a segment panicked".to_owned())))?;
         }
+        let base = self.log.base().0;
+        let count = self.older.iter().take_while(|older| older.highest <= base).count();
+        if count == 0 || self.removing.is_some() {
+            return Ok(());
+        }
+        let forgotten: Vec<Older> = self.older.drain(..count).collect();
+        let (path, safety) = (self.path.clone(), self.safety);
+        if self.steps.is_watched() {
+            return forgotten.into_iter().try_for_each(|older| remove(&path, older, safety, || self.steps.step()));
+        }
+        let removal = move || forgotten.into_iter().try_for_each(|older| remove(&path, older, safety, || ()));
+        let removing = thread::Builder::new().name("journal".to_owned()).spawn(removal);
+        self.removing = Some(removing.map_err(|error| io_error(&error))?);
         Ok(())
     }
 
@@ -385,8 +390,28 @@ impl Drop for SledStorage {
             // Nobody else may find it half made.
             _ = prepared.join();
         }
+        if let Some(removing) = self.removing.take() {
+            _ = removing.join();
+        }
         self.older.iter_mut().filter_map(|older| older.closing.take()).for_each(|closing| _ = closing.join());
     }
+}
+
+/// Removes a segment, with a step before each change.
+fn remove(path: &Path, older: Older, safety: Safety, mut step: impl FnMut()) -> Result<(), StorageError> {
+    step();
+    older.closing.map(JoinHandle::join);
+    retire(path, older.number)?;
+    if safety == Safety::Synced {
+        sync_directory(path)?;
+    }
+    step();
+    // sled's threads may still be busy in there. Then it goes with the next one, or when the store is opened.
+    if let Err(error) = remove_leftovers(path) {
+        tracing::debug!(%error, "a segment that is not needed any more stays for now");
+    }
+    step();
+    Ok(())
 }
 
 /// A new segment that says whose it is and does not count yet.
@@ -543,6 +568,13 @@ impl std::fmt::Debug for Steps {
 
 #[cfg_attr(not(test), expect(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
 impl Steps {
+    fn is_watched(&self) -> bool {
+        #[cfg(test)]
+        return self.look.is_some();
+        #[cfg(not(test))]
+        false
+    }
+
     fn step(&mut self) {
         #[cfg(test)]
         if let Some(look) = &mut self.look {

@@ -271,8 +271,8 @@ fn what_version_1_has_left_is_read_and_taken_over() {
     assert_eq!(terms(&stored), [1, 2, 2, 2, 3]);
     store.write(&compaction(4, 2)).unwrap();
     store.sync().unwrap();
-    assert_eq!(place.names(), ["journal-0000000001"]);
     drop(store);
+    assert_eq!(place.names(), ["journal-0000000001"]);
     let (store, stored) = place.load();
     assert_eq!((stored.base, terms(&stored), store.identity().life), ((4, 2), vec![3], 0x578b_3707_615c_eade));
 }
