@@ -29,6 +29,8 @@ const VALUE: usize = 1000;
 const FILLING: usize = 256;
 /// Operations a second while latencies are measured; half of them writes.
 const RATE: u32 = 1000;
+/// What a client may have in flight; what is due beyond that waits, and is counted from when it was due.
+const OUTSTANDING_MAX: usize = 1000;
 /// How long it is measured before.
 const BEFORE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -126,7 +128,7 @@ fn measure(
     let mut next = began;
     while !done(client.now().since(began)) || client.outstanding() > 0 {
         let is_done = done(client.now().since(began));
-        while !is_done && next <= client.now() {
+        while !is_done && next <= client.now() && client.outstanding() < OUTSTANDING_MAX {
             let key = rng.random_range(0..pairs);
             let (kind, body) = match rng.random_bool(0.5) {
                 true => (Kind::Write, set(key)),
@@ -135,7 +137,8 @@ fn measure(
             due.insert(client.submit(kind, body)?, next);
             next += Duration::from_secs(1) / RATE;
         }
-        let patience = if is_done { PATIENCE } else { next.since(client.now()) };
+        let is_full = client.outstanding() >= OUTSTANDING_MAX;
+        let patience = if is_done || is_full { PATIENCE } else { next.since(client.now()) };
         for completion in client.wait(patience)? {
             if let Some(due) = due.remove(&completion.ticket) {
                 latencies.record(client.now().since(due).as_nanos() as u64)?;
