@@ -298,6 +298,9 @@ impl Checkers {
         if leads {
             self.one_leader.leads(me, consensus.term())?;
         }
+        if consensus.role() == Role::Candidate && consensus.hard_state().vote == Some(me) {
+            self.pre_vote.stands(id, consensus.term(), possible(node));
+        }
         let began_to_lead = {
             let seen = self.seen.entry(id).or_default();
             leads && std::mem::replace(&mut seen.led, consensus.term()) != consensus.term()

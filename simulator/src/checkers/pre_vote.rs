@@ -1,6 +1,6 @@
 //! Nobody disturbs a group that it could not lead: a node asks for votes only if it has one itself, and after those who
 //! could elect it have said that they would, unless the leader itself tells it to (protocol.md §7.7). Who that is, its log
-//! says; the latest change may have come while the request waited for its disk.
+//! says when it stands; that may be long before the request leaves, which waits for its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +15,24 @@ const TERMS_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub struct PreVote {
     granted: BTreeMap<NodeId, BTreeMap<Term, BTreeSet<MemberId>>>,
+    /// By what memberships each node stood in its last terms.
+    stood: BTreeMap<NodeId, BTreeMap<Term, Vec<Membership>>>,
 }
 
 impl PreVote {
     /// A node has forgotten everything.
     pub fn started(&mut self, node: NodeId) {
         self.granted.remove(&node);
+        self.stood.remove(&node);
+    }
+
+    /// A node stands for election; its log says that one of these memberships counts.
+    pub fn stands<'a>(&mut self, node: NodeId, term: Term, memberships: impl Iterator<Item = &'a Membership>) {
+        let terms = self.stood.entry(node).or_default();
+        terms.entry(term).or_insert_with(|| memberships.cloned().collect());
+        while terms.len() > TERMS_MAX {
+            terms.pop_first();
+        }
     }
 
     /// A node hears that `from` would vote for it in this term.
@@ -40,8 +52,11 @@ impl PreVote {
         let mut granted =
             self.granted.get(&node.node()).and_then(|terms| terms.get(&term)).cloned().unwrap_or_default();
         granted.insert(node);
-        let mut memberships = memberships.filter(|membership| membership.voters().any(|voter| voter == node));
-        if memberships.any(|membership| membership.is_quorum(&granted)) {
+        let elects =
+            |membership: &Membership| membership.voters().any(|voter| voter == node) && membership.is_quorum(&granted);
+        let mut stood = self.stood.get(&node.node()).and_then(|terms| terms.get(&term)).into_iter().flatten();
+        let mut memberships = memberships;
+        if memberships.any(elects) || stood.any(elects) {
             return Ok(());
         }
         Err(Violation::NotAskedBefore { node, term, granted: granted.into_iter().collect() })
@@ -67,6 +82,16 @@ mod tests {
         assert_eq!(asks(&PreVote::default(), M1, 1, &group(1)), Ok(()));
         let both = [group(5), group(3)];
         assert_eq!(checker.asks(M1, 4, both.iter()), Ok(()), "by one of those it may count by");
+    }
+
+    #[test]
+    fn a_change_while_the_request_waits_for_the_disk_does_not_matter() {
+        let mut checker = PreVote::default();
+        checker.granted(N1, 4, M2);
+        checker.stands(N1, 4, [group(3)].iter());
+        checker.stands(N1, 4, [group(5)].iter());
+        assert_eq!(asks(&checker, M1, 4, &group(5)), Ok(()));
+        assert!(asks(&checker, M1, 5, &group(5)).is_err(), "another term");
     }
 
     #[test]

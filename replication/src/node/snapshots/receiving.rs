@@ -103,6 +103,13 @@ impl Receiver {
         self.chunks.as_ref().map_or(0, |chunks| chunks.asked.len() + chunks.writing.len())
     }
 
+    /// These can be asked now: others may belong to the group than when the transfer began. Who is being asked goes on.
+    fn ask_among(&mut self, sources: Vec<MemberId>) {
+        let source = self.source();
+        self.at = sources.iter().position(|other| Some(*other) == source).unwrap_or(0);
+        self.sources = sources;
+    }
+
     fn source(&self) -> Option<MemberId> {
         self.sources.get(self.at).copied()
     }
@@ -200,12 +207,13 @@ impl Node {
             self.counters.transfers_abandoned += 1;
             self.abandon_transfer();
         }
+        let sources = self.sources(from);
         match &mut self.snapshots.receiver {
-            Some(receiver) => receiver.min = receiver.min.max(min),
-            None => {
-                let sources = self.sources(from);
-                self.snapshots.receiver = Some(Receiver::new(now, min, sources));
+            Some(receiver) => {
+                receiver.min = receiver.min.max(min);
+                receiver.ask_among(sources);
             }
+            None => self.snapshots.receiver = Some(Receiver::new(now, min, sources)),
         }
         self.report_receiving();
         self.receive_on(now);
@@ -235,7 +243,7 @@ impl Node {
 
     /// Everybody else, the leader last: it has enough to do. Not all nodes begin with the same one.
     fn sources(&self, leader: MemberId) -> Vec<MemberId> {
-        let mut sources: Vec<MemberId> = self.peers.iter().copied().filter(|peer| *peer != leader).collect();
+        let mut sources: Vec<MemberId> = self.holders.iter().copied().filter(|peer| *peer != leader).collect();
         if !sources.is_empty() {
             let first = (self.config.seed ^ self.consensus.term()) % sources.len() as u64;
             sources.rotate_left(first as usize);
