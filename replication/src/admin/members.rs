@@ -1,5 +1,6 @@
 //! Who makes up a group, as a node tells it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 
 use bytes::Bytes;
@@ -17,13 +18,16 @@ pub struct MembersReport {
     pub leader: Option<NodeId>,
     /// The term in which it does: the later, the truer.
     pub term: Term,
+    /// Members that have lived, as far as the node knows: it has heard their processes.
+    pub lived: BTreeSet<MemberId>,
 }
 
 impl MembersReport {
     /// As it is sent. Protobuf: rare, structured, and read by programs of other versions.
     pub fn encode(&self) -> Bytes {
         let leader = self.leader.map_or(0, |leader| leader.0.into());
-        ReportMessage { membership: self.membership.emit(), leader, term: self.term }.encode_to_vec().into()
+        let lived = self.lived.iter().map(|id| id.raft()).collect();
+        ReportMessage { membership: self.membership.emit(), leader, term: self.term, lived }.encode_to_vec().into()
     }
 
     /// Reads what came from outside. Any bytes are safe; `None` if it is no report, or names an address at which nobody
@@ -37,7 +41,8 @@ impl MembersReport {
             return None;
         }
         let leader = u16::try_from(message.leader).ok().map(NodeId).filter(|node| membership.of_node(*node).is_some());
-        Some(Self { membership, leader, term: message.term })
+        let lived = membership.members.keys().copied().filter(|id| message.lived.contains(&id.raft())).collect();
+        Some(Self { membership, leader, term: message.term, lived })
     }
 
     /// The leader, if it is known and a member.
@@ -61,6 +66,9 @@ struct ReportMessage {
     leader: u32,
     #[prost(uint64, tag = "3")]
     term: Term,
+    /// As Raft's ids.
+    #[prost(uint64, repeated, tag = "4")]
+    lived: Vec<u64>,
 }
 
 #[cfg(test)]
@@ -84,7 +92,12 @@ mod tests {
             change(node, &mut addresses);
             (MemberId::new(NodeId(node.into()), Incarnation(1)), addresses)
         };
-        MembersReport { membership: Membership::of_voters([1, 2, 3].map(voter)), leader: Some(NodeId(2)), term: 4 }
+        MembersReport {
+            membership: Membership::of_voters([1, 2, 3].map(voter)),
+            leader: Some(NodeId(2)),
+            term: 4,
+            lived: BTreeSet::new(),
+        }
     }
 
     #[test]

@@ -89,6 +89,28 @@ impl Operator {
         }
     }
 
+    /// Who makes up the group, by whoever leads it: nobody else knows what was decided last.
+    ///
+    /// # Errors
+    /// Nobody leads, or nobody answers.
+    pub fn members_by_leader(&mut self, patience: Duration) -> Result<MembersReport, OperatorError> {
+        let end = self.client.now() + patience;
+        loop {
+            let report = self.members(end.since(self.client.now()))?;
+            if let Some((id, leader)) = report.leader() {
+                let answers = self.ask(&[leader.addresses.requests], &AdminCommand::Members, PATIENCE)?;
+                let theirs = answers.into_iter().find_map(|(_, answer)| MembersReport::decode(&answer?));
+                if let Some(theirs) = theirs.filter(|theirs| theirs.leader == Some(id.node())) {
+                    return Ok(theirs);
+                }
+            }
+            if self.client.now() >= end {
+                return Err(OperatorError::NobodyLeads { epoch: report.membership.epoch });
+            }
+            self.pause()?;
+        }
+    }
+
     /// Tells the leader what is to be, whoever that is by now, again and again until it is accepted, or is refused for a
     /// reason that will not pass, or `patience` is over. (Commands say what is to be: that one took effect although its
     /// answer was lost does no harm.)

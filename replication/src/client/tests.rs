@@ -1,5 +1,6 @@
 //! Finding the group, against hand-made answers.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
@@ -313,7 +314,7 @@ impl World {
             (MemberId::new(NodeId(*node), Incarnation(1)), addresses)
         };
         let membership = Membership { epoch, ..Membership::of_voters(nodes.iter().map(voter)) };
-        let report = MembersReport { membership, leader: None, term: 1 }.encode();
+        let report = MembersReport { membership, leader: None, term: 1, lived: BTreeSet::new() }.encode();
         let question = self.take_question();
         let extensions = Extensions { admin: true, epoch: Some(epoch), ..Extensions::default() };
         self.respond(from, &question, extensions, &report);

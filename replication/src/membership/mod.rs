@@ -160,6 +160,13 @@ impl Membership {
         }
     }
 
+    /// The same without those who have left, but for what `node` was: so that it fits a datagram whatever has happened.
+    #[must_use]
+    pub fn as_told_to(&self, node: NodeId) -> Self {
+        let removed = self.removed.get(&node).map(|was| (node, *was)).into_iter().collect();
+        Self { epoch: self.epoch, members: self.members.clone(), removed }
+    }
+
     /// As bytes, which [`Membership::parse`] reads.
     pub fn emit(&self) -> Vec<u8> {
         codec::emit(self)

@@ -9,6 +9,9 @@ pub const MEMBERS_MAX: usize = 16;
 /// By how much the epoch rises when a member goes on alone.
 const RECOVERY_EPOCHS: u64 = 1 << 32;
 
+/// By how much incarnations rise when a group is founded anew from a snapshot: the old one may have gone on since.
+const REFOUNDED_INCARNATIONS: u32 = 1 << 16;
+
 impl Membership {
     /// Adds a node as a learner, as the incarnation after its last: the last member it was, or `after` if that is later.
     ///
@@ -113,7 +116,9 @@ impl Membership {
             let here = self.of_node(node).map(|(id, _)| id.incarnation());
             here.max(self.removed.get(&node).copied()).map_or(0, |last| last.0)
         };
-        let voters = nodes.into_iter().map(|(node, at)| (MemberId::new(node, Incarnation(after(node) + 1)), at));
+        let voters = nodes.into_iter().map(|(node, at)| {
+            (MemberId::new(node, Incarnation(after(node).saturating_add(REFOUNDED_INCARNATIONS))), at)
+        });
         let mut founded = Self { epoch: self.epoch + RECOVERY_EPOCHS, ..Self::of_voters(voters) };
         for id in self.members.keys() {
             if founded.of_node(id.node()).is_none() {

@@ -36,7 +36,9 @@ impl Node {
     /// Who makes up the group, by the latest membership that this node knows to be committed.
     pub fn members_report(&self) -> MembersReport {
         let leader = self.consensus.leader().map(|leader| leader.node());
-        MembersReport { membership: self.committed_membership().clone(), leader, term: self.consensus.term() }
+        let membership = self.committed_membership().clone();
+        let lived = membership.members.keys().copied().filter(|id| self.has_heard(*id)).collect();
+        MembersReport { membership, leader, term: self.consensus.term(), lived }
     }
 
     /// Does what an operator wants, or begins to, or says why not. What is so already is accepted: commands are repeated.

@@ -314,8 +314,10 @@ impl Node {
     /// repliers. `None` if nothing can be ordered now.
     fn next_batch(&mut self, now: Instant) -> Option<Vec<(RequestHead, Bytes)>> {
         self.drop_unorderable(now);
-        // What a request does is not known before the version of the service is.
-        if self.consensus.log().version() == 0 {
+        // What a request does is not known before the version of the service is, nor by a program that does not have it: that
+        // one stops when it comes to execute.
+        let version = self.consensus.log().version();
+        if version == 0 || version > self.config.service_version {
             return None;
         }
         // In a group of one no vote is waited for, and a node leads before its term is safe. If it crashed it would lead

@@ -24,6 +24,9 @@ use crate::message::{Envelope, Message, Refusal, Refused};
 /// Most strangers that are answered or asked between two ticks.
 pub(super) const STRANGERS_MAX: u32 = 16;
 
+/// By how much the term rises when a node goes on alone: whoever is gone may have had leaders since.
+const RECOVERY_TERMS: u64 = 1 << 20;
+
 /// Why a node does not do what it was told about its group.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CommandError {
@@ -141,7 +144,7 @@ impl Node {
         let mut raw = Vec::new();
         entry.emit(&mut raw);
         self.persistence.changed_from(self.consensus.log().last() + 1);
-        let record = LogRecord { term: self.consensus.term() + 1, entry, raw: raw.into(), body, at: now };
+        let record = LogRecord { term: self.consensus.term() + RECOVERY_TERMS, entry, raw: raw.into(), body, at: now };
         self.consensus.seize(record);
         self.counters.recoveries += 1;
         self.members_due = true;
@@ -261,7 +264,7 @@ impl Node {
         let committed = self.to_be_told();
         let answer = match message {
             Message::Refused(_) => return,
-            Message::MembersQuery => Message::Members(committed.clone()),
+            Message::MembersQuery => Message::Members(committed.as_told_to(envelope.from.node())),
             _ if committed.was_removed(envelope.from) && mutated!(RemovedNotTold) => return,
             _ if committed.was_removed(envelope.from) => {
                 let replaced = committed.of_node(envelope.from.node()).is_some();
@@ -277,12 +280,16 @@ impl Node {
     /// Somebody says who belongs to the group. Listened to if that is later than what this node knows, and speaks of it.
     pub(super) fn learn(&mut self, by: NodeId, told: &Membership) {
         let me = self.config.me;
-        // However old it is: nobody is ever let in again as whom he was.
+        // Nothing old counts, not even that this node was removed: it is of an epoch before this node was a member, and
+        // perhaps of another group that had this number.
+        if told.epoch <= self.latest_committed().epoch {
+            return;
+        }
         if told.was_removed(me) {
             self.stop(self.removed(by));
             return;
         }
-        if told.epoch <= self.latest_committed().epoch || told.get(me).is_none() {
+        if told.get(me).is_none() {
             return;
         }
         self.known = Some(told.clone());
@@ -304,7 +311,7 @@ impl Node {
 
     /// Only to be asked again: answers who belongs to the group.
     pub(super) fn tell_members(&mut self, to: NodeId) {
-        let committed = self.to_be_told().clone();
+        let committed = self.to_be_told().as_told_to(to);
         self.send(to, 0, &Message::Members(committed));
     }
 

@@ -160,7 +160,7 @@ impl Node {
         });
         let changed = persistence.changed.take();
         let lives = std::mem::take(&mut persistence.lives);
-        let compacted = if persistence.durable { self.snapshots.compaction() } else { None };
+        let compacted = if persistence.durable { self.snapshots.compaction(self.consensus.persisted()) } else { None };
         if hard_state.is_none() && changed.is_none() && lives.is_empty() && compacted.is_none() {
             return;
         }
@@ -173,6 +173,10 @@ impl Node {
             self.snapshots.written(record);
             records.push(stored(record));
         }
+        debug_assert!(
+            records.is_empty() || compacted.is_none_or(|(index, _)| index < first || mutated!(CompactedBeforeSafe)),
+            "a batch brings nothing that it forgets"
+        );
         debug_assert_eq!(records.len() as u64, last + 1 - first, "what is not persisted is kept");
         if let Some(term) = log.term_at(last).filter(|_| first <= last) {
             persistence.in_flight.push_back(Written { number, first, last, term });

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use crate::admin::AdminCommand;
+use crate::admin::{AdminCommand, MembersReport};
 use crate::client::{ConnectError, Operator, OperatorError};
 use crate::cluster::{ClusterConfig, Durability, NodeEntry};
 use crate::entropy;
@@ -106,10 +106,12 @@ fn join(
     let patience = Duration::from_millis(config.timing.join_patience_ms);
     let refused = |source| JoinGroupError::Refused { why: why.clone(), source: Box::new(source) };
     let mut operator = Operator::connect(&config.client_options())?;
-    let membership = operator.members(patience).map_err(refused)?.membership;
-    // A learner that somebody has added in advance has not lived yet. (If it has, its peers will say so.)
+    let MembersReport { membership, lived: heard, .. } = operator.members_by_leader(patience).map_err(refused)?;
+    // A learner that somebody has added in advance has not lived yet.
     let known = match membership.of_node(node) {
-        Some((id, member)) if matches!(member.role, MemberRole::Learner { .. }) => id.incarnation().0 - 1,
+        Some((id, member)) if matches!(member.role, MemberRole::Learner { .. }) && !heard.contains(&id) => {
+            id.incarnation().0 - 1
+        }
         Some((id, _)) => id.incarnation().0,
         None => membership.removed.get(&node).map_or(0, |removed| removed.0),
     };

@@ -59,9 +59,13 @@ pub fn restore(
         refounded(&meta, &|old| old.refounded(nodes())).ok_or(RestoreNodeError::Version)?;
     let (member, _) = membership.of_node(node).ok_or_else(|| config.no_such_node(node))?;
 
-    let mut storage = SledStorage::make(&path, group, member, &membership, safety)?;
+    // The snapshot first: without a journal the directory is refused, and without a snapshot a journal would begin from
+    // nothing.
+    std::fs::create_dir_all(&path).map_err(|error| StorageError::Io(error.to_string()))?;
     let mut archive = FileArchive::open(&path.join(SNAPSHOTS), safety)?;
     let made = archive.put(info.index, info.term, &meta, Box::new(Copied(state)))?;
+    let mut storage = SledStorage::make(&path, group, member, &membership, safety)?;
+    storage.load()?;
     storage.write(&Persist {
         number: 1,
         hard_state: Some(HardState { term: known_in.max(info.term), vote: None }),

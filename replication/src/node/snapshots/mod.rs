@@ -118,14 +118,14 @@ impl Snapshots {
         self.written_since_taking.add(bytes);
     }
 
-    /// What the journal may forget now, if it has not been told.
-    pub(super) fn compaction(&mut self) -> Option<(LogIndex, Term)> {
+    /// What the journal may forget now, if it has not been told. Only what it has: a batch must not bring what it forgets.
+    pub(super) fn compaction(&mut self, persisted: LogIndex) -> Option<(LogIndex, Term)> {
         if mutated!(CompactedBeforeSafe)
             && let Some(taking) = self.taking
         {
             return Some(taking);
         }
-        let info = self.kept.last()?.info;
+        let info = self.kept.iter().rev().map(|kept| kept.info).find(|info| info.index <= persisted)?;
         let is_news = info.index > self.compacted;
         self.compacted = self.compacted.max(info.index);
         is_news.then_some((info.index, info.term))
@@ -337,6 +337,7 @@ impl Node {
         self.consensus.restore(log_after(&info, &meta), meta.known_in);
         self.persistence.begins_after();
         self.dispatched = index;
+        let restored = self.restored;
         self.restored = self.restored.min(index);
         self.log_time = self.log_time.max(meta.log_time);
         self.held.clear();
@@ -345,10 +346,13 @@ impl Node {
             self.unordered.take(identity);
         }
         self.plain = remembered(now, self.config.limits.plain, &meta.plain);
-        for record in replaced {
+        let last = commit + replaced.len() as u64;
+        for (record, at) in replaced.into_iter().zip((0..=last).rev()) {
             let request = record.entry.request;
             self.counters.entries_replaced += 1;
-            let is_done = request.session.is_none() && self.plain.knows(now, request.client, &request.identity);
+            // What was here before this process began was mostly executed long ago, and may be older than anybody remembers.
+            let mut knows = || request.session.is_none() && self.plain.knows(now, request.client, &request.identity);
+            let is_done = at <= restored || knows();
             if record.entry.is_request() && !is_done {
                 self.unordered.put_back(record.at, request, record.body);
             }

@@ -202,6 +202,10 @@ impl Node {
             self.report_installed();
             return;
         }
+        // One after the other: the applier would be led from snapshot to snapshot, and never get on. The leader says it again.
+        if self.snapshots.installing.is_some() {
+            return;
+        }
         let is_useless = |receiver: &Receiver| receiver.chunks.as_ref().is_some_and(|chunks| chunks.info.index < min);
         if self.snapshots.receiver.as_ref().is_some_and(is_useless) {
             self.counters.transfers_abandoned += 1;

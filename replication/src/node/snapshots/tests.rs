@@ -62,6 +62,78 @@ fn a_snapshot_of_what_is_here_takes_nothing_away() {
     assert_eq!(core.node.counters().snapshots_not_needed, 1);
 }
 
+/// What was here before the process began was mostly executed long ago: to order it again would be to execute it twice.
+#[test]
+fn requests_from_before_a_restart_do_not_come_back_behind_a_snapshot() {
+    let head = RequestHead { client: PLAIN, rid: 5, session: None, identity: Digest(5), body_len: 1 };
+    let entry = Entry { kind: EntryKind::Request, request: head, ..Entry::term_start() };
+    let mut raw = Vec::new();
+    entry.emit(&mut raw);
+    let old = StoredRecord { term: 1, entry: raw.into(), body: Bytes::from_static(b"x") };
+    let hard_state = HardState { term: 2, vote: None };
+    let stored = Stored { hard_state, records: vec![old; 3], ..Stored::default() };
+    let node = Node::restart(Instant::ZERO, config(group()), |_| Class::Write, stored).unwrap();
+    let mut core = Core { node, archive: MemoryArchive::new(), now: Instant::ZERO };
+    core.receive(2, 2, &Message::Heartbeat(crate::message::Heartbeat { last: 0, commit: 0 }));
+    let (info, mut giving) = snapshot(6, 2, 2);
+    core.receive(2, 2, &Message::Behind(Behind { min: 6 }));
+    core.transfer(3, info, &mut giving);
+    assert_eq!((core.node.consensus().commit(), core.node.unordered().len()), (6, 0));
+}
+
+/// The applier takes its time. Snapshot after snapshot would never let it get on, and take away what it is to begin from.
+#[test]
+fn the_next_snapshot_waits_until_the_last_is_in_place() {
+    let mut core = Core::new(&[1], 2);
+    let (info, mut giving) = snapshot(6, 2, 2);
+    core.receive(2, 2, &Message::Behind(Behind { min: 6 }));
+    core.transfer(3, info, &mut giving);
+    core.receive(2, 2, &Message::Behind(Behind { min: 90 }));
+    let asks = |core: &mut Core| core.sent().iter().any(|(_, message)| matches!(message, Message::SnapshotFetch(_)));
+    assert!(!asks(&mut core));
+    core.node.handle_archive(core.now, ArchiveEvent::Installed(info));
+    core.receive(2, 2, &Message::Behind(Behind { min: 90 }));
+    assert!(asks(&mut core));
+}
+
+/// A batch that forgets what it brings could not be read again.
+#[test]
+fn the_journal_forgets_only_what_it_has() {
+    let mut core = Core::new(&[1, 1, 1], 2);
+    let (info, mut giving) = snapshot(6, 2, 2);
+    core.receive(2, 2, &Message::Behind(Behind { min: 6 }));
+    let mut held = Vec::new();
+    for number in 0..info.chunks() {
+        let chunk = giving.read(info.id, number).unwrap().unwrap();
+        core.receive(3, 2, &Message::SnapshotChunk(SnapshotChunk { info, chunk }));
+    }
+    for _ in 0..100 {
+        for output in core.outputs() {
+            let Output::Archive(work) = output else { continue };
+            match carry_out(&mut core.archive, work).unwrap() {
+                Some(sealed @ ArchiveEvent::Sealed { .. }) => held.push(sealed),
+                Some(event) => core.node.handle_archive(core.now, event),
+                None => {}
+            }
+        }
+    }
+    // It has caught up by the log in the meantime, and hears of both at once.
+    let item = || AppendEntry { entry: Entry::term_start(), raw: raw(), body: None };
+    let entries = AppendEntries((0..4).map(|_| item()).collect());
+    let append = Append { prev: 3, prev_term: 1, commit: 0, persisted: 0, arm: 0, entries_term: 2, entries };
+    core.receive(2, 2, &Message::Append(append));
+    core.node.handle_archive(core.now, held.remove(0));
+    let batches = |core: &mut Core| -> Vec<Persist> {
+        let said = core.outputs().into_iter();
+        said.filter_map(|output| if let Output::Persist(batch) = output { Some(batch) } else { None }).collect()
+    };
+    let first = batches(&mut core);
+    assert_eq!((first[0].first, first[0].compacted), (4, None));
+    core.node.handle_persisted(core.now, first[0].number);
+    let later = batches(&mut core);
+    assert!(later.iter().any(|batch| batch.compacted == Some((6, 2)) && batch.records.is_empty()), "{later:?}");
+}
+
 #[test]
 fn a_damaged_chunk_is_not_kept() {
     let mut core = Core::new(&[1], 2);

@@ -96,7 +96,7 @@ mod tests {
         let (_, membership) = Membership::of_voters(voters)
             .with_learner(NodeId(3), addresses(7420), true, Incarnation(1))
             .expect("a free number");
-        MembersReport { membership, leader: Some(NodeId(2)), term: 1 }
+        MembersReport { membership, leader: Some(NodeId(2)), term: 1, lived: std::collections::BTreeSet::new() }
     }
 
     #[test]
