@@ -155,12 +155,13 @@ impl Operator {
                 let member = world.member(anybody)?;
                 world.kill(anybody);
                 world.replace_disk(anybody);
-                // One whom nobody remembers would be taken for what it says it is.
+                // One whom nobody remembers would be taken for what it says it is; and one that decides alone asks nobody.
                 let knows = |id: u16| match world.node(id) {
                     Some(node) => node.has_heard(member),
                     None => world.is_gone(id) || world.member(id).is_none(),
                 };
-                if (1..=world.hosts()).all(knows) && rng.random_bool(0.5) {
+                let refused = !world.began_alone(anybody) && (1..=world.hosts()).all(knows);
+                if refused && rng.random_bool(0.5) {
                     world.start(anybody);
                     return Some(Task::Mistakes { id: anybody, until: now + REFUSED_WITHIN });
                 }

@@ -67,6 +67,11 @@ impl<S: Service> World<S> {
         self.host(id).member.as_ref().map(|(me, _)| *me)
     }
 
+    /// Whether the node on this host was started as the only voter of its group: started so again, it asks nobody.
+    pub fn began_alone(&self, id: u16) -> bool {
+        self.host(id).member.as_ref().is_some_and(|(me, first)| first.voters().eq([*me]))
+    }
+
     /// Whether what the node on this host has promised is lost: it must come back as another one.
     pub fn is_gone(&self, id: u16) -> bool {
         self.host(id).is_gone
