@@ -3,7 +3,9 @@
 //! Nothing here sleeps. Waiting is for something to happen (a line of output, the end of a process, an answer to a
 //! status request), with a deadline that only a hang reaches.
 
+pub mod disks;
 pub mod load;
+pub mod nodes;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};

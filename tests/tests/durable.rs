@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use system_tests::{Up, fresh_directory, run, signal};
+use hovercraft::cluster::{ClusterConfig, Durability, FanOut, LocalPorts};
+use system_tests::load::Load;
+use system_tests::nodes::Nodes;
+use system_tests::{Up, fresh_directory, program, run, signal, until};
 
 /// Removed with everything in it.
 struct Data(PathBuf);
@@ -56,6 +59,54 @@ fn kill_9_of_everybody_at_once_loses_nothing() {
 }
 
 #[test]
+fn kill_9_of_everybody_under_load_loses_nothing_that_was_synced() {
+    kill_everybody_again_and_again(|config| config.durability = Durability::Sync);
+}
+
+#[test]
+fn kill_9_of_everybody_under_load_loses_nothing_that_the_system_has() {
+    kill_everybody_again_and_again(|config| config.durability = Durability::Os);
+}
+
+#[test]
+fn kill_9_of_everybody_among_snapshots_loses_nothing() {
+    let mut cluster = kill_everybody_again_and_again(|config| {
+        config.durability = Durability::Os;
+        config.limits.snapshot_bytes = 64 << 10;
+        config.limits.snapshot_entries = 200;
+        config.limits.log_entries_max = 4096;
+    });
+    // They begin from snapshots: what is in front of those is in no journal any more.
+    cluster.kill_all();
+    for id in 1..=3 {
+        let snapshots = cluster.directory().join(format!("data/node-{id}/snapshots"));
+        assert!(std::fs::read_dir(&snapshots).is_ok_and(|mut files| files.next().is_some()), "{snapshots:?}");
+    }
+}
+
+/// All nodes are killed at once while clients ask, and started again. Clients are patient; nothing that they ask fails.
+fn kill_everybody_again_and_again(change: impl FnOnce(&mut ClusterConfig)) -> Nodes {
+    let ports = LocalPorts::free(3).expect("ports");
+    let mut config = ClusterConfig::local(3, &ports);
+    config.fan_out = FanOut::Unicast;
+    config.client.give_up_ms = 600_000;
+    change(&mut config);
+    let mut cluster = Nodes::new(config);
+    (1..=3).for_each(|id| cluster.start(id));
+    let load = Load::pipelined(&cluster.config.client_options(), 3, 8);
+    for round in 0..5 {
+        load.answered(200);
+        cluster.kill_all();
+        // Not always in the same order.
+        (0..3).for_each(|n| cluster.start((n + round) % 3 + 1));
+    }
+    load.answered(200);
+    let (answered, _) = load.finish();
+    assert!(answered >= 6 * 3 * 200, "{answered}");
+    cluster
+}
+
+#[test]
 fn a_killed_node_comes_back_under_its_identity() {
     let data = Data::new();
     let up = data.up(&[]);
@@ -63,14 +114,14 @@ fn a_killed_node_comes_back_under_its_identity() {
     let leader = up.leader();
     up.kill(leader);
     count(&up, 2);
-    let mut node = std::process::Command::new(system_tests::program())
+    let mut node = std::process::Command::new(program())
         .args(["node", "--config"])
         .arg(up.config_path())
         .args(["--id", &leader.to_string()])
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("a process");
-    system_tests::until("the node has caught up", || {
+    until("the node has caught up", || {
         let status = up.status();
         let nodes = status["nodes"].as_array().expect("nodes").clone();
         let applied: Vec<_> = nodes.iter().map(|node| node["applied"].as_u64()).collect();
