@@ -21,6 +21,11 @@ macro_rules! mutations {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
+            /// Whether runs of the swarm can notice it. All its nodes have one version of the service.
+            pub const fn shows_in_swarm(self) -> bool {
+                !matches!(self, Self::SnapshotWithoutVersion | Self::VersionBeforeAllCan | Self::VersionOfProgram)
+            }
+
             /// Its name on the command line.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
@@ -77,6 +82,7 @@ mutations! {
     // Snapshots.
     SnapshotWithoutSessions "snapshot-without-sessions" "§6.8" "a snapshot has the service's state and forgets the sessions";
     CompactedBeforeSafe "compacted-before-safe" "§7.4" "the journal is compacted before the snapshot is safe";
+    SnapshotWithoutVersion "snapshot-without-version" "§7.11" "a snapshot forgets which version of the service is in force";
     BehindIgnored "behind-ignored" "§7.4" "a node that needs a snapshot does not ask for one";
     // Ordering and repliers.
     ReplierRechosen "replier-rechosen" "§6.4" "the leader answers itself in place of a replier out of step";
@@ -99,6 +105,9 @@ mutations! {
     FenceIgnored "fence-ignored" "§3.3" "first-unacknowledged does not fence late copies";
     ExpiredExecuted "expired-executed" "§3.3" "a request of a session that is over is executed";
     ExpiryByLocalClock "expiry-by-local-clock" "§6.8" "sessions expire by each node's own time";
+    // The service's version.
+    VersionBeforeAllCan "version-before-all-can" "§7.11" "a leader changes over to its version while members have an older one";
+    VersionOfProgram "version-of-program" "§7.11" "replicas change over when their program does, not where the log says so";
 }
 
 thread_local! {

@@ -144,6 +144,18 @@ fn too_long_a_value_is_refused_with_the_limit() {
 }
 
 #[test]
+fn a_snapshot_of_another_version_is_named() {
+    let mut kv = Kv::default();
+    ask(&mut kv, set("a", "1"));
+    let mut newer = kv.snapshot();
+    let at = SNAPSHOT_MAGIC.len();
+    newer[at..at + 4].copy_from_slice(&2_u32.to_be_bytes());
+    let error = kv.restore(&newer).unwrap_err();
+    assert!(error.contains("version 2, this program reads 1"), "{error}");
+    assert_eq!(kv.len(), 1, "a refused snapshot changes nothing");
+}
+
+#[test]
 fn snapshots_of_something_else_are_refused() {
     let mut kv = Kv::default();
     ask(&mut kv, set("a", "1"));

@@ -241,7 +241,9 @@ impl<S: Service> Applier<S> {
         if entry.read_only && !answers {
             return Ok(Effect::ReadElsewhere);
         }
-        let context = Context { index, time, version: self.version_in_force(), seed: mix(&[self.group_seed, index]) };
+        let by_program = mutated!(VersionOfProgram) && self.me.0.is_multiple_of(2);
+        let version = if by_program { S::VERSION } else { self.version_in_force() };
+        let context = Context { index, time, version, seed: mix(&[self.group_seed, index]) };
         let (service, reply) = (&mut self.service, &mut self.reply);
         reply.clear();
         let mut effect = if entry.read_only { Effect::Queried } else { Effect::Wrote };

@@ -444,6 +444,27 @@ fn a_snapshot_is_the_whole_state() {
 }
 
 #[test]
+fn snapshots_of_other_versions_are_refused_and_change_nothing() {
+    let mut group = Group::new();
+    group.apply(group.request(1, None, "append x"));
+    let bytes = group.nodes[0].snapshot();
+    let mut node = Applier::new(Text::default(), config(1));
+    let before = node.state_hash();
+    let mut newer = bytes.clone();
+    newer[..2].copy_from_slice(&u16::to_be_bytes(2));
+    let refused = node.restore(&mut &newer[..]);
+    assert_eq!(refused, Err(SnapshotError::Version { found: 2, expected: 1 }.into()));
+    // The format is known, but not what the service does with the next request: behind the applied index.
+    let mut newer = bytes.clone();
+    newer[10..14].copy_from_slice(&u32::to_be_bytes(Text::VERSION + 1));
+    let refused = node.restore(&mut &newer[..]).unwrap_err();
+    assert_eq!(refused, RestoreError::TooOld { needed: 2, has: 1 });
+    assert!(refused.to_string().contains("version 2 of the service, this program has 1"), "{refused}");
+    assert_eq!(node.state_hash(), before);
+    assert_eq!(node.restore(&mut &bytes[..]), Ok(()));
+}
+
+#[test]
 fn snapshots_that_are_refused() {
     let mut group = Group::new();
     let session = group.open();

@@ -25,6 +25,22 @@ fn a_commit_notice_byte_by_byte() {
 }
 
 #[test]
+fn another_version_is_refused_before_anything_else_is_read() {
+    let good = Message::CommitNotice(CommitNotice { commit: 0x99 }).emit(&envelope());
+    for theirs in [0, VERSION + 1, 255] {
+        let mut bytes = good.clone();
+        bytes[0] = theirs;
+        let refused = Err(MessageError::Version { theirs, ours: VERSION });
+        assert_eq!(Message::parse(&bytes.clone().into()), refused);
+        // Nothing behind the version means what it means here.
+        bytes[1..].fill(0xff);
+        assert_eq!(Message::parse(&bytes.into()), refused);
+        let text = MessageError::Version { theirs, ours: VERSION }.to_string();
+        assert!(text.contains(&format!("version {theirs}")) && text.contains("upgrade the older"), "{text}");
+    }
+}
+
+#[test]
 fn term_zero_is_refused_where_the_raft_crate_would_take_it_for_local() {
     let message = Message::Heartbeat(Heartbeat { last: 1, commit: 1 });
     let bytes = Bytes::from(message.emit(&Envelope { term: 0, ..envelope() }));

@@ -154,6 +154,8 @@ counters! {
     peer_messages_incomplete,
     /// Internal messages that do not parse.
     peer_messages_malformed,
+    /// Internal messages in another version of the format: programs that cannot work together.
+    peer_messages_other_version,
     /// Internal messages for another group.
     peer_messages_other_group,
     /// Internal messages from somebody who is not a member, or not from its address.

@@ -198,6 +198,7 @@ impl Node {
             heard.filter(|id| listened.iter().all(|membership| membership.get(*id).is_none())).collect();
         let output = Output::Members(ours.clone());
         self.addresses = addresses;
+        self.other_versions.retain(|at, _| self.addresses.values().any(|address| address == at));
         self.outputs.push_back(output);
         for id in gone {
             self.lives.remove(&id);

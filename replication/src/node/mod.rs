@@ -197,6 +197,8 @@ pub struct Node {
     holders: Vec<MemberId>,
     /// Where everybody is that this node listens to.
     addresses: BTreeMap<NodeId, SocketAddrV4>,
+    /// Peers whose messages are in another version of the format, and in which. The operator has been told.
+    other_versions: BTreeMap<SocketAddrV4, u8>,
     /// A committed membership that this node was told of.
     known: Option<Membership>,
     /// The epoch of the latest membership in the log that is known to be committed, as it was acted on last.
@@ -265,6 +267,7 @@ impl Node {
             peers: Vec::new(),
             holders: Vec::new(),
             addresses: BTreeMap::new(),
+            other_versions: BTreeMap::new(),
             known: Some(config.membership.clone()),
             committed_epoch: config.membership.epoch,
             members_due: false,

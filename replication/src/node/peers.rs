@@ -11,7 +11,7 @@ use super::{Destination, Node, Output};
 use crate::config::NodeConfig;
 use crate::id::{NodeId, Term};
 use crate::membership::{MEMBERS_MAX, Membership};
-use crate::message::{Envelope, Message, Refusal, Refused};
+use crate::message::{Envelope, Message, MessageError, Refusal, Refused};
 use crate::snapshot::CHUNK_LEN;
 
 /// What one peer may have in pieces here. Only Bodies, chunks of snapshots, and Appends in mode `raft` are ever larger than
@@ -49,6 +49,13 @@ impl Node {
         };
         let (envelope, message) = match Message::parse(&message.body) {
             Ok(parsed) => parsed,
+            Err(error @ MessageError::Version { theirs, .. }) => {
+                self.counters.peer_messages_other_version += 1;
+                if !is_stranger && self.other_versions.insert(from, theirs) != Some(theirs) {
+                    tracing::warn!(node = %self.config.me.node(), %from, %error, "a peer is not understood");
+                }
+                return;
+            }
             Err(error) => {
                 tracing::trace!(%from, %error, "malformed internal message");
                 self.counters.peer_messages_malformed += 1;

@@ -33,7 +33,11 @@ impl Node {
         {
             return;
         }
-        let next = if in_force == 0 { ours } else { leading.version_of_all().unwrap_or(in_force).min(ours) };
+        let next = if in_force == 0 || mutated!(VersionBeforeAllCan) {
+            ours
+        } else {
+            leading.version_of_all().unwrap_or(in_force).min(ours)
+        };
         if next <= in_force {
             return;
         }

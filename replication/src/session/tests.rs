@@ -334,6 +334,20 @@ fn a_snapshot_needs_the_same_limits() {
 }
 
 #[test]
+fn a_snapshot_of_another_version_is_named() {
+    for found in [0, 2, 9] {
+        let mut bytes = sample().snapshot();
+        bytes[..2].copy_from_slice(&u16::to_be_bytes(found));
+        let error = SessionTable::restore(limits(), &bytes).unwrap_err();
+        assert_eq!(error, SnapshotError::Version { found, expected: 1 });
+        assert!(
+            error.to_string().contains(&format!("format version {found}, this program reads version 1")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_damaged_snapshot_is_refused() {
     let bytes = sample().snapshot();
     assert!(SessionTable::restore(limits(), &bytes).is_ok());

@@ -31,7 +31,8 @@ pub struct WorldConfig {
     pub disk: DiskConfig,
     /// The clocks of nodes and clients.
     pub clocks: ClockConfig,
-    /// What all nodes have in common; identity, seed and voters are filled in.
+    /// What all nodes have in common; identity, seed and voters are filled in. The service's version is what hosts begin
+    /// with: [`World::set_service_version`](crate::World::set_service_version).
     pub node: NodeConfig,
     /// The session table of all nodes.
     pub sessions: SessionLimits,

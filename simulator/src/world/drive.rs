@@ -78,8 +78,8 @@ impl<S: Service> World<S> {
     pub(super) fn drive_node(&mut self, id: u16) {
         let drained = self.drain_node(id);
         let Drained { sends, replies, sync, archive, end, .. } = drained;
-        // Who dies in the middle need not have put everything in order.
-        let settled = !matches!(end, End::Crashed);
+        // Who dies in the middle, or gives up, need not have put everything in order.
+        let settled = matches!(end, End::Waits(_));
         if let Err(violation) = drained.found.and_then(|()| self.check_node(id, settled, &sends, &replies)) {
             self.report(violation);
         }

@@ -53,6 +53,8 @@ pub(super) struct Host<S: Service> {
     pub(super) process: u64,
     /// It crashes after this many more outputs of its node.
     pub(super) crash_after: Option<u32>,
+    /// The version of the service that the program here has, from its next start on.
+    pub(super) service_version: u32,
     /// As it was when somebody looked last.
     pub(super) role: Option<(Role, Term)>,
 }
@@ -64,7 +66,7 @@ pub(super) struct Running<S: Service> {
 
 impl<S: Service> Host<S> {
     /// A host on which nothing runs.
-    pub(super) fn new(id: u16, disk: Option<Disk>, archive: Archive) -> Self {
+    pub(super) fn new(id: u16, disk: Option<Disk>, archive: Archive, service_version: u32) -> Self {
         Self {
             id: NodeId(id),
             member: None,
@@ -84,6 +86,7 @@ impl<S: Service> Host<S> {
             synced_while_paused: false,
             process: 0,
             crash_after: None,
+            service_version,
             role: None,
         }
     }
@@ -118,6 +121,14 @@ impl<S: Service> World<S> {
         if let Some(disk) = &mut host.disk {
             disk.crash();
         }
+    }
+
+    /// Puts another program on a host, with this version of the service; it is used from the next start on.
+    ///
+    /// All programs in a world are one and the same, so `version` is at most [`Service::VERSION`]; one that is told that
+    /// it has an older version keeps to what the core does with such a program.
+    pub fn set_service_version(&mut self, id: u16, version: u32) {
+        self.host_mut(id).service_version = version;
     }
 
     /// Tells a node that it is to stop; see [`hovercraft::Node::resign`].
@@ -278,7 +289,9 @@ impl<S: Service> World<S> {
             stored.snapshot = archive.newest().expect("what a simulated archive has can be read");
         }
         self.faults.restarts += u64::from(stored != Stored::default());
-        let config = NodeConfig { me, life, membership: first.clone(), seed, ..self.config.node.clone() };
+        let service_version = self.host(id).service_version;
+        let config =
+            NodeConfig { me, life, membership: first.clone(), seed, service_version, ..self.config.node.clone() };
         let mut clock_rng = stream(self.config.seed, "clock", u64::from(id) << 32 | self.host(id).process);
         let clock = Clock::start(self.now, self.config.clocks, &mut clock_rng);
         let node = Node::restart(clock.local(self.now), config, S::classify, stored).expect("what was synced is whole");

@@ -145,7 +145,7 @@ impl<S: Service> World<S> {
         for id in 1..=world.config.hosts() {
             let disk = world.new_disk(id);
             let archive = Archive::new(world.config.disk, world.config.seed ^ u64::from(id));
-            world.hosts.push(Host::new(id, disk, archive));
+            world.hosts.push(Host::new(id, disk, archive, world.config.node.service_version));
             if let Some((me, _)) = first.of_node(NodeId(id)) {
                 world.start_as(me, first.clone());
             }

@@ -106,8 +106,13 @@ pub(crate) fn refounded(
 }
 
 /// Whether bytes begin like metadata that this version can read.
-pub(super) fn is_readable(mut from: &[u8]) -> bool {
-    from.try_get_u16() == Ok(VERSION)
+pub(super) fn is_readable(from: &[u8]) -> bool {
+    version_of(from) == Some(VERSION)
+}
+
+/// The version that wrote these bytes, if they are long enough to say.
+pub(super) fn version_of(mut from: &[u8]) -> Option<u16> {
+    from.try_get_u16().ok()
 }
 
 #[cfg(test)]
@@ -117,6 +122,8 @@ mod tests {
     use super::*;
     use crate::id::{Incarnation, MemberId, NodeId};
     use crate::membership::Addresses;
+    use crate::snapshot::SnapshotInfo;
+    use crate::storage::StorageError;
 
     fn sample() -> Meta {
         let at = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
@@ -149,6 +156,11 @@ mod tests {
         assert!(is_readable(&bytes));
         bytes[1] += 1;
         assert!(!is_readable(&bytes) && Meta::parse(&bytes).is_none());
+        let info = SnapshotInfo { id: 1, index: sample().index, term: sample().term, len: 9 };
+        let newer = Err(StorageError::Version { found: 2, known: VERSION });
+        assert_eq!(super::super::parse(&info, Some(&bytes)), newer);
+        assert_eq!(super::super::parse(&info, Some(&sample().emit())), Ok(sample()));
+        assert!(matches!(super::super::parse(&info, Some(&[])), Err(StorageError::Damaged(_))));
     }
 
     #[test]

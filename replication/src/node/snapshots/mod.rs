@@ -280,7 +280,7 @@ impl Node {
             known_in: self.consensus.term(),
             log_time: self.log_time,
             membership: log.membership_at(index).clone(),
-            version: log.version_at(index),
+            version: if mutated!(SnapshotWithoutVersion) { 0 } else { log.version_at(index) },
             plain,
         }
     }
@@ -393,8 +393,11 @@ impl Node {
 /// The metadata of a snapshot.
 ///
 /// # Errors
-/// [`StorageError::Damaged`] if it belongs to another.
+/// [`StorageError::Version`] if another version wrote it, [`StorageError::Damaged`] if it belongs to another snapshot.
 pub(super) fn parse(info: &SnapshotInfo, meta: Option<&[u8]>) -> Result<Meta, StorageError> {
+    if let Some(found) = meta.and_then(meta::version_of).filter(|found| *found != meta::VERSION) {
+        return Err(StorageError::Version { found, known: meta::VERSION });
+    }
     meta.and_then(Meta::parse).filter(|meta| (meta.index, meta.term) == (info.index, info.term)).ok_or_else(|| {
         StorageError::Damaged(format!("the metadata of the snapshot of entry {} cannot be read", info.index))
     })

@@ -44,7 +44,11 @@ struct Ended {
 
 impl Mutants {
     pub(super) fn run(&self) -> ExitCode {
-        let mutations = if self.only.is_empty() { Mutation::ALL.to_vec() } else { self.only.clone() };
+        let mutations = if self.only.is_empty() {
+            Mutation::ALL.iter().copied().filter(|mutation| mutation.shows_in_swarm()).collect()
+        } else {
+            self.only.clone()
+        };
         let ended = self.hunt(&mutations);
         let missed = ended.iter().filter(|ended| ended.hunt.found.is_none()).count();
         if self.json {
