@@ -37,7 +37,13 @@ impl Epochs {
     /// # Errors
     /// It is not committed.
     pub fn told(&self, node: NodeId, membership: &Membership) -> Result {
-        if self.committed.get(&membership.epoch) == Some(membership) {
+        // Of those who have left, only the one who is told may be in it.
+        let is_that = |committed: &Membership| {
+            let mut removed = membership.removed.iter();
+            committed.members == membership.members
+                && removed.all(|(node, last)| committed.removed.get(node) == Some(last))
+        };
+        if self.committed.get(&membership.epoch).is_some_and(is_that) {
             return Ok(());
         }
         Err(Violation::ToldTooEarly { node, told: Box::new(membership.clone()) })
@@ -46,6 +52,8 @@ impl Epochs {
 
 #[cfg(test)]
 mod tests {
+    use hovercraft::Incarnation;
+
     use super::super::samples::{N1, N2, group};
     use super::*;
 
@@ -57,6 +65,10 @@ mod tests {
         assert_eq!(checker.committed(N1, &next), Ok(()));
         assert_eq!(checker.committed(N2, &next), Ok(()));
         assert_eq!(checker.told(N2, &next), Ok(()));
+        let left = |node| Membership { epoch: 3, removed: [(node, Incarnation(1))].into(), ..group(2) };
+        assert_eq!(checker.committed(N1, &left(N1)), Ok(()));
+        assert_eq!(checker.told(N1, &Membership { epoch: 3, ..group(2) }), Ok(()), "those who have left aside");
+        assert!(checker.told(N1, &left(N2)).is_err());
     }
 
     #[test]
