@@ -282,7 +282,7 @@ fn bad_network(config: &mut WorldConfig) {
 
 fn short_log(config: &mut WorldConfig) {
     let limits = &mut config.node.limits;
-    limits.retention.entries_max = 200;
+    limits.retention.entries_max = 20;
     limits.snapshots.after_entries = 50;
     limits.snapshots.retry_after = Duration::from_millis(50);
 }

@@ -36,7 +36,8 @@ use crate::plain::{PlainLimits, PlainMemory};
 use crate::snapshot::{ArchiveEvent, ArchiveWork, Sealed, SnapshotInfo, SnapshotWanted};
 use crate::storage::StorageError;
 
-/// Most snapshots that a node keeps: the newest, and older ones for as long as somebody reads them.
+/// Most snapshots that a node keeps, the one that it is taking included: the newest, and older ones for as long as somebody
+/// reads them.
 pub(super) const KEPT_MAX: usize = 4;
 
 /// How much more than usual the journal may grow while another node reads a snapshot, which a new one would take away.
@@ -164,7 +165,9 @@ impl Snapshots {
             None if needed => newest,
             None => newest + 1,
         };
-        let crowded = self.kept.len().checked_sub(KEPT_MAX).map(|over| self.kept[over].info.index);
+        // There is always room for one more: somebody may need one that is newer than all of these.
+        let crowded =
+            (self.kept.len() + 1).checked_sub(KEPT_MAX).and_then(|over| Some(self.kept.get(over)?.info.index));
         let before = crowded.map_or(before, |index| before.max(index.min(newest)));
         self.kept.first().is_some_and(|kept| kept.info.index < before).then_some(before)
     }
