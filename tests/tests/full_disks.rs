@@ -120,12 +120,12 @@ fn a_node_without_room_for_a_snapshot_goes_on() {
         ["kv".as_ref(), "--config".as_ref(), config.as_os_str(), "set".as_ref(), "large".as_ref(), value.as_ref()];
     run(set).good();
     let load = Load::pipelined(&cluster.nodes.config.client_options(), 3, 1);
-    until("it has no room", || cluster.nodes.counter(3, "snapshots_without_room") > 0);
-    until("the others have", || (1..=2).all(|id| cluster.nodes.counter(id, "snapshots_taken") > 1));
+    until("it has no room", || cluster.nodes.counter(3, "node.snapshots_without_room") > 0);
+    until("the others have", || (1..=2).all(|id| cluster.nodes.counter(id, "node.snapshots_taken") > 1));
     assert!(cluster.nodes.log(3).contains("no room for a snapshot"), "{}", cluster.nodes.log(3));
     // It is as good as any other: without it there is no majority now.
     cluster.nodes.stop(1);
     load.answered(100);
     load.finish();
-    assert_eq!(cluster.nodes.counter(3, "snapshots_taken"), 0);
+    assert_eq!(cluster.nodes.counter(3, "node.snapshots_taken"), 0);
 }
