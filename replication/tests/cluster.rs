@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hovercraft::admin::AdminCommand;
 use hovercraft::client::{self, Client, ClientOptions, Kind, Operator, Outcome, PipelinedClient, StatusError};
 use hovercraft::cluster::{ClusterConfig, Durability, FanOut, LocalPorts, Threads};
 use hovercraft::node::{StatusReport, StopReason};
@@ -350,6 +351,36 @@ fn a_node_that_has_forgotten_everything_comes_back_as_another() {
     assert!(matches!(error, StartError::NotLetIn(_)), "{error}");
     for part in ["has lived before as incarnation 3", "§7.5", "majority"] {
         assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+/// A durable cluster may move as long as its members have not changed: its configuration says where it is now.
+#[test]
+fn a_cluster_comes_back_at_other_addresses() {
+    let mut cluster = Cluster::start(3, |config| {
+        config.fan_out = FanOut::Unicast;
+        config.durability = Durability::Os;
+        config.data_dir.clone_from(&config.runtime_dir);
+    });
+    assert_eq!(number(cluster.client().write("add a 1")), 1);
+    for snapshot in [false, true] {
+        if snapshot {
+            let options = cluster.options();
+            let mut operator = Operator::connect(&options).unwrap();
+            for (_, address) in &options.nodes {
+                operator.command_to(*address, &AdminCommand::Snapshot, Duration::from_secs(10)).unwrap();
+            }
+            let taken = |status: &StatusReport| {
+                status.counters.iter().any(|counter| counter.name == "node.snapshots_taken" && counter.value > 0)
+            };
+            cluster.until(|| cluster.statuses().iter().all(taken));
+        }
+        (0..3).for_each(|node| cluster.stop(node));
+        let ports = LocalPorts::free(3).unwrap();
+        cluster.config.nodes = ClusterConfig::local(3, &ports).nodes;
+        (0..3).for_each(|node| cluster.restart(node));
+        assert_eq!(number(cluster.client().write("add a 1")), 2 + u64::from(snapshot));
+        cluster.converge();
     }
 }
 

@@ -232,7 +232,7 @@ pub(super) fn restore(now: Instant, config: &NodeConfig, stored: &Stored) -> Res
     let mut hard_state = stored.hard_state;
     if let Some((info, meta)) = &stored.snapshot {
         let meta = snapshots::parse(info, Some(meta))?;
-        restored.log = snapshots::log_after(info, &meta);
+        restored.log = snapshots::log_after(info, &meta, &config.membership);
         restored.plain = snapshots::remembered(now, config.limits.plain, &meta.plain);
         restored.log_time = meta.log_time;
         // It may have been received by a node that had not heard of that term.

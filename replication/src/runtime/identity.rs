@@ -81,10 +81,24 @@ pub(super) fn begin(config: &ClusterConfig, entry: &NodeEntry) -> Result<Begun, 
                 }
             };
             let identity = storage.identity();
-            let membership = identity.membership.clone().unwrap_or_else(|| config.first_membership());
+            let membership = identity.membership.clone().map(|membership| located(membership, config));
+            let membership = membership.unwrap_or_else(|| config.first_membership());
             Ok(Begun { member: identity.member, life: identity.life, membership, storage: Some(storage) })
         }
     }
+}
+
+/// The first members of a group, where the configuration says that they are now: a cluster may move as long as it has not
+/// changed. Later on the log says where everybody is.
+fn located(mut membership: Membership, config: &ClusterConfig) -> Membership {
+    if membership.epoch == config.first_membership().epoch {
+        for (id, member) in &mut membership.members {
+            if let Some(entry) = config.entry(id.node()) {
+                member.addresses = entry.addresses();
+            }
+        }
+    }
+    membership
 }
 
 /// Asks the group to let this node in, after the last incarnation that it knows it has lived as.

@@ -213,7 +213,12 @@ impl Operator {
         let will_vote = |role| role != MemberRole::Learner { promote: false };
         let all = members.members.iter().filter(|(_, member)| will_vote(member.role));
         let living = all.clone().filter(|(id, _)| alive.contains(id)).count();
-        members.is_quorum(&alive) && living * 2 > all.count()
+        // A learner that is about to vote may be made a voter just before it dies: its vote is missed then.
+        let learners = all.clone().filter(|(_, member)| matches!(member.role, MemberRole::Learner { .. }));
+        let missed = usize::from(learners.clone().any(|(id, _)| !alive.contains(id)));
+        let voters = members.incoming().count();
+        let voting = members.incoming().filter(|voter| alive.contains(voter)).count();
+        members.is_quorum(&alive) && living * 2 > all.count() && voting * 2 > voters + missed
     }
 }
 

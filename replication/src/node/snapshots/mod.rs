@@ -32,6 +32,7 @@ use crate::consensus::Role;
 use crate::entry::ENTRY_LEN;
 use crate::id::{LogIndex, Term};
 use crate::log::{Log, LogRecord};
+use crate::membership::Membership;
 use crate::plain::{PlainLimits, PlainMemory};
 use crate::snapshot::{ArchiveEvent, ArchiveWork, Sealed, SnapshotInfo, SnapshotWanted};
 use crate::storage::StorageError;
@@ -337,7 +338,7 @@ impl Node {
         self.counters.snapshots_installed += 1;
         let commit = self.consensus.commit();
         let replaced = self.consensus.log_mut().truncate(commit + 1);
-        self.consensus.restore(log_after(&info, &meta), meta.known_in);
+        self.consensus.restore(log_after(&info, &meta, &self.config.membership), meta.known_in);
         self.persistence.begins_after();
         self.dispatched = index;
         let restored = self.restored;
@@ -423,6 +424,9 @@ pub(super) fn remembered(
 }
 
 /// The log of a node that begins from this snapshot; empty.
-pub(super) fn log_after(info: &SnapshotInfo, meta: &Meta) -> Log {
-    Log::after((info.index, info.term), meta.membership.clone()).with_version(meta.version)
+///
+/// Of the membership that the node was started with, the addresses are those of now.
+pub(super) fn log_after(info: &SnapshotInfo, meta: &Meta, now: &Membership) -> Log {
+    let membership = if meta.membership.epoch == now.epoch { now } else { &meta.membership };
+    Log::after((info.index, info.term), membership.clone()).with_version(meta.version)
 }
