@@ -147,6 +147,11 @@ impl Membership {
         majority(&mut self.incoming()) && majority(&mut self.outgoing())
     }
 
+    /// Whether this one votes when the change that is under way is done, if one is: only then it is to lead.
+    pub fn may_lead(&self, id: MemberId) -> bool {
+        self.get(id).is_some_and(|member| member.role.is_incoming())
+    }
+
     /// Exactly three vote and no change is under way: what two of them hold is committed (protocol.md §5.6).
     pub fn is_plain_three(&self) -> bool {
         self.incoming().count() == 3 && !self.is_joint()

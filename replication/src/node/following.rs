@@ -314,10 +314,12 @@ impl Node {
 
     /// With three voters: commits what both this node and its leader have persisted (§5.6).
     pub(super) fn commit_early(&mut self) {
+        if !self.config.early_commit || self.leading.is_some() {
+            return;
+        }
         let three = self.consensus.membership().is_plain_three()
             && (self.consensus.is_voter() || mutated!(EarlyCommitByLearner));
-        let three = three || mutated!(EarlyCommitAnySize);
-        if self.config.early_commit && three && self.leading.is_none() {
+        if three || mutated!(EarlyCommitAnySize) {
             let before = self.consensus.commit();
             self.consensus.commit_with_leader(self.following.leader_persisted);
             self.counters.commits_early += self.consensus.commit() - before;

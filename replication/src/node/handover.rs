@@ -76,7 +76,7 @@ impl Node {
         let (applied, commit, patience) = (self.applied, self.consensus.commit(), self.config.timing.stuck_after);
         let fresh = self.config.timing.fresh;
         let membership = self.consensus.membership();
-        let may_lead = |id| membership.get(id).is_some_and(|member| member.role.is_incoming());
+        let may_lead = |id| membership.may_lead(id);
         let Some(leading) = &mut self.leading else { return };
         if !leading.handover.stuck(now, applied, commit, patience) {
             return;
@@ -101,7 +101,7 @@ impl Node {
     pub fn resign(&mut self, now: Instant) -> bool {
         let fresh = self.config.timing.fresh;
         let membership = self.consensus.membership();
-        let may_lead = |id| membership.get(id).is_some_and(|member| member.role.is_incoming());
+        let may_lead = |id| membership.may_lead(id);
         let Some(to) = self.leading.as_ref().and_then(|leading| leading.successor(now, fresh, may_lead)) else {
             return false;
         };

@@ -328,21 +328,21 @@ impl Node {
         let (timing, limits, mode) = (self.config.timing, self.config.limits, self.config.mode);
         let me = self.config.me.node();
         let (mut index, applied) = (self.consensus.log().last(), self.applied);
-        let heard = self.heard_quorum(now, self.config.timing.election_min());
         let leading = self.leading.as_mut()?;
-        if leading.pending.is_empty() {
+        let waiting = leading.pending.len();
+        if waiting == 0 {
             return None;
         }
         while leading.window_bytes.front().is_some_and(|(index, _)| *index <= applied) {
             leading.window_bytes_sum -= leading.window_bytes.pop_front().map_or(0, |(_, len)| len);
         }
-        if !heard {
+        if !self.heard_quorum(now, timing.election_min()) {
             self.counters.ordering_waited += 1;
             return None;
         }
         let mut raw = Vec::new();
         let mut heads = Vec::new();
-        for at in 0..leading.pending.len().min(limits.batch_entries_max) {
+        for at in 0..waiting.min(limits.batch_entries_max) {
             let leading = self.leading.as_mut()?;
             let (identity, stay) = leading.pending[at];
             // What has gone is dropped when it comes to the front.
@@ -438,14 +438,13 @@ impl Node {
     }
 
     fn send_heartbeat(&mut self, now: Instant, last: LogIndex, commit: LogIndex) {
-        let heard = self.heard_quorum(now, self.config.timing.election_min());
         let Some(leading) = &mut self.leading else { return };
         if !std::mem::take(&mut leading.heartbeat_due) || self.peers.is_empty() {
             return;
         }
         // Heartbeats that reach some followers but bring no acknowledgement would keep them from electing a leader
         // that does have a quorum (§7.7).
-        if heard {
+        if self.heard_quorum(now, self.config.timing.election_min()) {
             self.counters.heartbeats_sent += 1;
             self.send_to_group(&Message::Heartbeat(Heartbeat { last, commit }));
         }
@@ -624,7 +623,7 @@ impl Node {
             return;
         }
         self.counters.hints_received += 1;
-        let may_lead = self.consensus.membership().get(from).is_some_and(|member| member.role.is_incoming());
+        let may_lead = self.consensus.membership().may_lead(from);
         for identity in &hint.identities {
             if !self.has_body(identity) {
                 self.want_body(now, *identity, 0, Some(from));

@@ -224,7 +224,7 @@ impl Node {
     pub(super) fn advance_membership(&mut self, now: Instant) {
         let membership = self.consensus.membership();
         let is_idle = !membership.is_joint() && !membership.members.values().any(|member| member.role == WANTS_VOTE);
-        if is_idle || self.may_change_at_all().is_err() {
+        if is_idle || self.may_change().is_err() {
             return;
         }
         let membership = self.consensus.membership();
@@ -361,7 +361,7 @@ impl Node {
 
     /// One step at a time, and none before an entry of this leader's own is committed: until then it does not know what
     /// an earlier leader has decided.
-    fn may_change_at_all(&self) -> Result<(), CommandError> {
+    fn may_change(&self) -> Result<(), CommandError> {
         self.is_in_charge()?;
         let under_way = self.membership_in_flight() && !mutated!(TwoChangesAtOnce);
         let knows = self.consensus.commit_is_current() || mutated!(ChangeBeforeOwnEntry);
@@ -369,10 +369,6 @@ impl Node {
             return Err(CommandError::NotNow);
         }
         if under_way { Err(ChangeError::UnderWay.into()) } else { Ok(()) }
-    }
-
-    fn may_change(&self) -> Result<(), CommandError> {
-        self.may_change_at_all()
     }
 
     fn membership_in_flight(&self) -> bool {
@@ -385,7 +381,7 @@ impl Node {
         let fresh = self.config.timing.fresh;
         let membership = self.consensus.membership();
         let Some(leading) = &self.leading else { return };
-        if let Some(to) = leading.successor(now, fresh, |id| membership.get(id).is_some_and(|m| m.role.is_incoming())) {
+        if let Some(to) = leading.successor(now, fresh, |id| membership.may_lead(id)) {
             self.transfer_leadership(now, to);
         }
     }

@@ -667,13 +667,13 @@ impl Node {
         let applicable = self.consensus.applicable().min(self.applied + ahead_max);
         while self.dispatched < applicable {
             let index = self.dispatched + 1;
-            let record = self.consensus.log().get(index).expect("entries are kept until they are applied");
-            if record.entry.kind == EntryKind::Version && !self.can_execute(self.consensus.log().version_at(index)) {
-                return;
-            }
-            let record = self.consensus.log().get(index).expect("entries are kept until they are applied");
+            let log = self.consensus.log();
+            let record = log.get(index).expect("entries are kept until they are applied");
             let replayed = index <= self.restored;
             let committed = Committed { index, entry: record.entry, body: record.body.clone(), replayed };
+            if record.entry.kind == EntryKind::Version && !self.can_execute(log.version_at(index)) {
+                return;
+            }
             #[cfg(feature = "mutations")]
             let committed = self.mutate_dispatch(committed, applicable);
             self.dispatched = index;

@@ -61,7 +61,6 @@ pub fn restore(
 
     // The snapshot first: without a journal the directory is refused, and without a snapshot a journal would begin from
     // nothing.
-    std::fs::create_dir_all(&path).map_err(|error| StorageError::Io(error.to_string()))?;
     let mut archive = FileArchive::open(&path.join(SNAPSHOTS), safety)?;
     let made = archive.put(info.index, info.term, &meta, Box::new(Copied(state)))?;
     let mut storage = SledStorage::make(&path, group, member, &membership, safety)?;
