@@ -32,6 +32,7 @@ pub mod fetcher;
 pub mod handoff;
 pub mod held;
 pub mod id;
+mod in_force;
 pub mod log;
 pub mod membership;
 pub mod message;

@@ -11,6 +11,7 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use crate::digest_map::{DigestMap, digest_map};
 use crate::entry::{ENTRY_LEN, Entry, EntryKind};
 use crate::id::{LogIndex, MemberId, Term};
+use crate::in_force::InForce;
 use crate::membership::Membership;
 use crate::storage::HardState;
 
@@ -53,13 +54,9 @@ pub struct Log {
     bytes: usize,
     /// Latest entry of each request that is kept.
     by_identity: DigestMap<LogIndex>,
-    /// Who belongs to the group after the last entry that is no longer kept.
-    base: Membership,
-    /// The entries that have changed that, among those kept.
-    memberships: VecDeque<(LogIndex, Membership)>,
-    /// The same of the service's version.
-    base_version: u32,
-    versions: VecDeque<(LogIndex, u32)>,
+    memberships: InForce<Membership>,
+    /// Of the service.
+    versions: InForce<u32>,
     /// Term, vote and commit index for the crate to begin with.
     initial: (HardState, LogIndex),
 }
@@ -77,10 +74,8 @@ impl Log {
             compacted,
             bytes: 0,
             by_identity: digest_map(),
-            base,
-            memberships: VecDeque::new(),
-            base_version: 0,
-            versions: VecDeque::new(),
+            memberships: InForce::new(base),
+            versions: InForce::new(0),
             initial: (HardState::default(), compacted.0),
         }
     }
@@ -92,47 +87,42 @@ impl Log {
 
     /// The same, with this version of the service in force where it begins.
     pub fn with_version(self, base_version: u32) -> Self {
-        Self { base_version, ..self }
+        Self { versions: InForce::new(base_version), ..self }
     }
 
     /// The version of the service that is in force, by the latest entry that says so; 0 before the first.
     pub fn version(&self) -> u32 {
-        self.versions.back().map_or(self.base_version, |(_, version)| *version)
+        *self.versions.latest()
     }
 
     /// The version in force at `index`; of what is no longer kept, the last.
     pub fn version_at(&self, index: LogIndex) -> u32 {
-        let at = self.versions.iter().rev().find(|(changed, _)| *changed <= index);
-        at.map_or(self.base_version, |(_, version)| *version)
+        *self.versions.at(index)
     }
 
     /// The entry since which that version is in force; that before the first kept, if none of them says so.
     pub fn version_since(&self) -> LogIndex {
-        self.versions.back().map_or(self.compacted.0, |(index, _)| *index)
+        self.versions.since().unwrap_or(self.compacted.0)
     }
 
     /// Who belongs to the group, by the latest entry that says so, committed or not.
     pub fn membership(&self) -> &Membership {
-        self.memberships.back().map_or(&self.base, |(_, membership)| membership)
+        self.memberships.latest()
     }
 
     /// Who belonged to the group at `index`; of what is no longer kept, the last.
     pub fn membership_at(&self, index: LogIndex) -> &Membership {
-        let at = self.memberships.iter().rev().find(|(changed, _)| *changed <= index);
-        at.map_or(&self.base, |(_, membership)| membership)
+        self.memberships.at(index)
     }
 
     /// The membership at `index` and all later ones, with the entry that said so first, of what is kept.
     pub fn memberships_from(&self, index: LogIndex) -> impl Iterator<Item = (LogIndex, &Membership)> {
-        let later = self.memberships.partition_point(|(changed, _)| *changed <= index);
-        let base = (later == 0).then_some((self.compacted.0, &self.base)).into_iter();
-        let kept = self.memberships.range(later.saturating_sub(1)..);
-        base.chain(kept.map(|(changed, membership)| (*changed, membership)))
+        self.memberships.from(index, self.compacted.0)
     }
 
     /// The entry since which those belong to the group who do now; that before the first kept, if none of them says so.
     pub fn membership_since(&self) -> LogIndex {
-        self.memberships.back().map_or(self.compacted.0, |(index, _)| *index)
+        self.memberships.since().unwrap_or(self.compacted.0)
     }
 
     /// Index of the first entry that is kept, or would be.
@@ -184,10 +174,10 @@ impl Log {
         }
         if record.entry.kind == EntryKind::Membership {
             let membership = Membership::parse(&record.body).expect("whoever takes an entry has read its membership");
-            self.memberships.push_back((index, membership));
+            self.memberships.change(index, membership);
         }
         if record.entry.kind == EntryKind::Version {
-            self.versions.push_back((index, crate::node::parse_version(&record.body).unwrap_or(0)));
+            self.versions.change(index, crate::node::parse_version(&record.body).unwrap_or(0));
         }
         self.bytes += ENTRY_LEN + record.body.len();
         self.records.push_back(record);
@@ -200,13 +190,10 @@ impl Log {
         while self.last() >= from {
             let index = self.last();
             let Some(record) = self.records.pop_back() else { break };
-            let changed = self.memberships.back().is_some_and(|(changed, _)| *changed == index);
-            if changed && !mutated!(ReplacedMembershipStays) {
-                self.memberships.pop_back();
+            if !mutated!(ReplacedMembershipStays) {
+                self.memberships.take_back(index);
             }
-            if self.versions.back().is_some_and(|(changed, _)| *changed == index) {
-                self.versions.pop_back();
-            }
+            self.versions.take_back(index);
             self.forget(index, &record);
             removed.push(record);
         }
@@ -222,16 +209,8 @@ impl Log {
             let index = self.first();
             let Some(record) = self.records.pop_front() else { break };
             self.compacted = (index, record.term);
-            if self.memberships.front().is_some_and(|(changed, _)| *changed == index)
-                && let Some((_, membership)) = self.memberships.pop_front()
-            {
-                self.base = membership;
-            }
-            if self.versions.front().is_some_and(|(changed, _)| *changed == index)
-                && let Some((_, version)) = self.versions.pop_front()
-            {
-                self.base_version = version;
-            }
+            self.memberships.forget(index);
+            self.versions.forget(index);
             self.forget(index, &record);
             forgotten += 1;
         }

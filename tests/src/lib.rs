@@ -100,6 +100,15 @@ impl Finished {
         self.stdout.trim_end_matches('\n')
     }
 
+    /// Its output as JSON, if it did well.
+    ///
+    /// # Panics
+    /// If it is something else.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(self.good()).expect("one JSON object")
+    }
+
     /// Its complaint, if it ended with that code.
     #[track_caller]
     pub fn bad(&self, code: i32) -> &str {
@@ -175,6 +184,37 @@ pub fn fresh_directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     std::env::temp_dir().join(format!("hovercraft-test-{}-{count}", std::process::id()))
+}
+
+/// A directory for a test's files, removed with everything in it.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// An empty one.
+    ///
+    /// # Panics
+    /// If there is no place for it.
+    #[expect(clippy::new_without_default, reason = "it makes a directory")]
+    pub fn new() -> Self {
+        let scratch = Self(fresh_directory());
+        std::fs::create_dir_all(&scratch.0).expect("a directory");
+        scratch
+    }
+
+    /// Where something of this name is in it.
+    ///
+    /// # Panics
+    /// If that cannot be written as text.
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a plain path").to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// `hovercraft up`, ready. Killed when dropped, and with it all its nodes.

@@ -1,35 +1,9 @@
 //! A copy of a cluster that runs, and a new cluster made of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hovercraft::cluster::{ClusterConfig, Durability, LocalPorts};
-use serde_json::Value;
-use system_tests::{Finished, Up, fresh_directory, run};
-
-/// Removed with everything in it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        let scratch = Self(fresh_directory());
-        std::fs::create_dir_all(&scratch.0).expect("a directory");
-        scratch
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a plain path").to_owned()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn json(finished: &Finished) -> Value {
-    serde_json::from_str(finished.good()).expect("one JSON object")
-}
+use system_tests::{Scratch, Up, run};
 
 /// A configuration for as many nodes, durable, elsewhere.
 fn write_config(nodes: usize, data: &str, to: &str) {
@@ -53,7 +27,7 @@ fn a_backup_of_any_node_becomes_a_new_cluster() {
         let follower = old.ids().into_iter().find(|id| *id != old.leader()).expect("a follower").to_string();
         for from in [None, Some(follower)] {
             let arguments = [vec!["backup", &backup, "--json"], from.iter().flat_map(|id| ["--from", id]).collect()];
-            assert!(json(&old.cluster(&arguments.concat()))["bytes"].as_u64() > Some(20_000));
+            assert!(old.cluster(&arguments.concat()).json()["bytes"].as_u64() > Some(20_000));
             old.kv(&["incr", "visits"]).good();
         }
         old.cluster(&["backup", &backup]).good();
@@ -68,7 +42,7 @@ fn a_backup_of_any_node_becomes_a_new_cluster() {
         let new = Up::start(&["--config", &toml]);
         assert_eq!(new.kv(&["get", "key-20"]).good().len(), 2000);
         assert_eq!(new.kv(&["incr", "visits"]).good(), "3");
-        let members = json(&new.cluster(&["members", "--json"]));
+        let members = new.cluster(&["members", "--json"]).json();
         assert_eq!(members["members"].as_array().map(Vec::len), Some(5));
         drop(new);
         for path in [&backup, &data] {

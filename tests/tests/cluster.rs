@@ -91,8 +91,7 @@ fn keys_and_values_are_bytes() {
     assert_eq!(up.kv(&["--hex", "get", "62696e617279"]).good(), "6100ff0a0a");
     up.kv(&["--hex", "set", "00ff", ""]).good();
     assert_eq!(up.kv(&["--hex", "get", "00ff"]).good(), "");
-    let json: serde_json::Value =
-        serde_json::from_str(up.kv(&["--json", "--hex", "scan", "--prefix", "00"]).good()).expect("JSON");
+    let json = up.kv(&["--json", "--hex", "scan", "--prefix", "00"]).json();
     assert_eq!(json["pairs"], serde_json::json!([["00ff", ""]]));
 }
 
@@ -185,8 +184,7 @@ fn a_node_that_has_forgotten_everything_comes_back_as_another() {
         if again.try_wait().expect("a process").is_some() {
             again = start();
         }
-        let members = up.cluster(&["members", "--json"]);
-        let members: serde_json::Value = serde_json::from_str(members.good()).expect("one JSON object");
+        let members = up.cluster(&["members", "--json"]).json();
         let back = members["members"].as_array().expect("members").iter().find(|member| member["node"] == victim);
         back.is_some_and(|member| member["incarnation"].as_u64() >= Some(2) && member["role"] == "voter")
     });

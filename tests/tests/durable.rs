@@ -1,30 +1,14 @@
 //! Processes that are killed and come back with what they had acknowledged.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use hovercraft::cluster::{ClusterConfig, Durability, FanOut, LocalPorts};
 use system_tests::load::Load;
 use system_tests::nodes::Nodes;
-use system_tests::{Up, fresh_directory, program, run, signal, until};
+use system_tests::{Scratch, Up, program, run, signal, until};
 
-/// Removed with everything in it.
-struct Data(PathBuf);
-
-impl Data {
-    fn new() -> Self {
-        Self(fresh_directory())
-    }
-
-    fn up(&self, more: &[&str]) -> Up {
-        let data = self.0.to_str().expect("a plain path");
-        Up::start(&[&["--data", data], more].concat())
-    }
-}
-
-impl Drop for Data {
-    fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.0);
-    }
+fn start(scratch: &Scratch, more: &[&str]) -> Up {
+    Up::start(&[&["--data", &scratch.path("data")], more].concat())
 }
 
 fn count(up: &Up, expected: u64) {
@@ -34,10 +18,10 @@ fn count(up: &Up, expected: u64) {
 #[test]
 fn kill_9_of_everybody_at_once_loses_nothing() {
     for durability in ["sync", "os"] {
-        let data = Data::new();
+        let scratch = Scratch::new();
         let mut visits = 0;
         for _ in 0..3 {
-            let up = data.up(&["--durability", durability]);
+            let up = start(&scratch, &["--durability", durability]);
             for _ in 0..5 {
                 visits += 1;
                 count(&up, visits);
@@ -49,11 +33,11 @@ fn kill_9_of_everybody_at_once_loses_nothing() {
             assert_eq!(ended.code(), Some(1));
             assert!(complaints.contains("all nodes are dead") && complaints.contains("Start it again"), "{complaints}");
         }
-        let up = data.up(&["--durability", durability]);
+        let up = start(&scratch, &["--durability", durability]);
         count(&up, visits + 1);
         signal(up.own_pid(), libc::SIGINT);
         assert_eq!(up.ended().0.code(), Some(0));
-        let up = data.up(&["--durability", durability]);
+        let up = start(&scratch, &["--durability", durability]);
         count(&up, visits + 2);
     }
 }
@@ -108,8 +92,8 @@ fn kill_everybody_again_and_again(change: impl FnOnce(&mut ClusterConfig)) -> No
 
 #[test]
 fn a_killed_node_comes_back_under_its_identity() {
-    let data = Data::new();
-    let up = data.up(&[]);
+    let scratch = Scratch::new();
+    let up = start(&scratch, &[]);
     count(&up, 1);
     let leader = up.leader();
     up.kill(leader);
@@ -137,13 +121,13 @@ fn a_killed_node_comes_back_under_its_identity() {
 
 #[test]
 fn a_data_directory_that_holds_something_else_is_refused() {
-    let data = Data::new();
-    std::fs::create_dir_all(data.0.join("node-1")).expect("a directory");
-    std::fs::write(data.0.join("node-1").join("letter"), "dear").expect("a file");
-    let path = data.0.to_str().expect("a plain path");
-    let directory = Data::new();
-    let dir = directory.0.to_str().expect("a plain path");
-    let why = run(["up", "--dir", dir, "--data", path]);
+    let scratch = Scratch::new();
+    let path = scratch.path("data");
+    let node = Path::new(&path).join("node-1");
+    std::fs::create_dir_all(&node).expect("a directory");
+    std::fs::write(node.join("letter"), "dear").expect("a file");
+    let directory = scratch.path("run");
+    let why = run(["up", "--dir", &directory, "--data", &path]);
     let why = why.bad(1);
     assert!(why.contains("holds files and no node's data"), "{why}");
 }

@@ -4,11 +4,7 @@ use std::ffi::OsStr;
 
 use hovercraft::cluster::{ClusterConfig, LocalPorts};
 use serde_json::Value;
-use system_tests::{Finished, Up, fresh_directory, run, until};
-
-fn json(finished: &Finished) -> Value {
-    serde_json::from_str(finished.good()).expect("one JSON object")
-}
+use system_tests::{Up, fresh_directory, run, until};
 
 fn nodes(members: &Value) -> Vec<u64> {
     let members = members["members"].as_array().expect("members");
@@ -19,7 +15,7 @@ fn nodes(members: &Value) -> Vec<u64> {
 fn members_and_their_status() {
     let up = Up::start(&["--fan-out", "unicast"]);
     let leader = u64::from(up.leader());
-    let members = json(&up.cluster(&["members", "--json"]));
+    let members = up.cluster(&["members", "--json"]).json();
     assert_eq!((members["epoch"].as_u64(), members["leader"].as_u64()), (Some(1), Some(leader)));
     assert_eq!(nodes(&members), [1, 2, 3]);
     let config = up.config();
@@ -33,7 +29,7 @@ fn members_and_their_status() {
 
     let victim = up.ids().into_iter().find(|id| u64::from(*id) != leader).expect("a follower");
     up.kill(victim);
-    let status = json(&up.cluster(&["status", "--json"]));
+    let status = up.cluster(&["status", "--json"]).json();
     for member in status["members"].as_array().expect("members") {
         let is_dead = member["node"] == victim;
         assert_eq!(member["reachable"], !is_dead, "{member}");
@@ -47,11 +43,11 @@ fn members_and_their_status() {
 fn leadership_goes_where_it_is_sent() {
     let up = Up::start(&["--fan-out", "unicast"]);
     for to in [2, 3, 1] {
-        let led = json(&up.cluster(&["transfer", &to.to_string(), "--json"]));
+        let led = up.cluster(&["transfer", &to.to_string(), "--json"]).json();
         assert_eq!(led["leader"], to);
         up.kv(&["incr", "visits"]).good();
     }
-    let elsewhere = json(&up.cluster(&["transfer", "--json"]));
+    let elsewhere = up.cluster(&["transfer", "--json"]).json();
     assert_ne!(elsewhere["leader"], 1);
     assert_eq!(up.kv(&["get", "visits"]).good(), "3");
     let refused = up.cluster(&["transfer", "n9"]);
@@ -65,13 +61,13 @@ fn nodes_leave_until_one_is_left() {
     up.kv(&["set", "a", "1"]).good();
     // Whoever leads can go too.
     let first = up.leader().to_string();
-    assert_eq!(nodes(&json(&up.cluster(&["remove", &first, "--json"]))).len(), 2);
+    assert_eq!(nodes(&up.cluster(&["remove", &first, "--json"]).json()).len(), 2);
     assert_eq!(up.kv(&["get", "a"]).good(), "1");
-    let left = json(&up.cluster(&["remove", &first, "--json"]));
+    let left = up.cluster(&["remove", &first, "--json"]).json();
     assert_eq!(left["removed"][0]["node"].to_string(), first, "asking twice is asking once");
 
     let left = nodes(&left);
-    assert_eq!(nodes(&json(&up.cluster(&["remove", &left[0].to_string(), "--json"]))), [left[1]]);
+    assert_eq!(nodes(&up.cluster(&["remove", &left[0].to_string(), "--json"]).json()), [left[1]]);
     assert_eq!(up.kv(&["incr", "n"]).good(), "1");
     let refused = up.cluster(&["remove", &left[1].to_string()]);
     assert!(refused.bad(1).contains("last voter"), "{refused:?}");
@@ -96,7 +92,7 @@ fn whoever_keeps_a_majority_alive_cannot_leave() {
     let refused = up.cluster(&["remove", &others[1].to_string()]);
     assert!(refused.bad(1).contains("no majority"), "{refused:?}");
     // The dead one can.
-    assert_eq!(nodes(&json(&up.cluster(&["remove", &others[0].to_string(), "--json"]))).len(), 2);
+    assert_eq!(nodes(&up.cluster(&["remove", &others[0].to_string(), "--json"]).json()).len(), 2);
     assert_eq!(up.kv(&["incr", "n"]).good(), "1");
 }
 
@@ -139,7 +135,7 @@ fn one_node_goes_on_when_a_majority_is_gone_for_good() {
         let recovered = || up.cluster(&["recover", &left.to_string(), "--lose-what-others-acknowledged", "--json"]);
         // It may take an election timeout until it has noticed that nobody leads.
         until("it goes on", || recovered().code == Some(0));
-        let members = json(&recovered());
+        let members = recovered().json();
         assert_eq!(nodes(&members), [u64::from(left)], "asking twice is asking once");
         assert_eq!(up.kv(&["get", "kept"]).good(), "yes");
         assert_eq!(up.kv(&["incr", "visits"]).good(), "1");
@@ -165,7 +161,7 @@ fn nodes_are_added() {
     let file = path.to_str().expect("a plain path");
     let missing = up.cluster(&["add", "7"]);
     assert!(missing.bad(2).contains("no node n7"), "{missing:?}");
-    let added = json(&run(["cluster", "add", "4", "--json", "--config", file]));
+    let added = run(["cluster", "add", "4", "--json", "--config", file]).json();
     assert_eq!(added["members"][3]["role"], "learner");
     let mut started: Vec<_> = [4, 5]
         .map(|id: u16| {
@@ -177,7 +173,7 @@ fn nodes_are_added() {
         })
         .into();
     until("one votes and one does not", || {
-        let members = json(&up.cluster(&["members", "--json"]));
+        let members = up.cluster(&["members", "--json"]).json();
         let role = |node: u64| {
             let members = members["members"].as_array().expect("members");
             members.iter().find(|member| member["node"] == node).map(|member| member["role"].clone())
