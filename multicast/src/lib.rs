@@ -1,6 +1,6 @@
-//! What sits in the network between the nodes of a group: who its receivers are, and how one send reaches all of them.
-//! Opens sockets and configures them, and never sends or receives on its own account (but for [`Group::probe`]): the
-//! shells do, through an [`r2p2::Datapath`].
+//! What sits in the network between clients and the nodes of a group: who receives what is sent to all and how one send
+//! reaches them ([`Group`]), and the processes that help them ([`role`]). But for [`Group::probe`] and the shell in
+//! [`role`], nothing here sends or receives.
 //!
 //! A [`Group`] is either an IP multicast address, where the network makes the copies, or a list of addresses, where the
 //! sender makes them. Everything above treats the two alike:
@@ -28,6 +28,7 @@
 mod group;
 mod interface;
 mod probe;
+pub mod role;
 
 pub use group::{Group, GroupError, JoinError, SenderError, TTL_DEFAULT};
 pub use interface::{Interface, InterfaceError, LocalInterface, interfaces};
