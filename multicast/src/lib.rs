@@ -24,9 +24,32 @@
 //! # Ok(()) }
 //! assert_eq!(group.receivers(), [address]);
 //! ```
+//!
+//! What reads the nodes' messages on their way needs to know who they are ([`id`]) and a few fixed layouts ([`message`]),
+//! and nothing of Raft.
 
+/// Whether a deliberate mistake is to be made here: see `mutation`, which only test builds have. Everywhere else the
+/// answer is no, and the mistake is not compiled.
+#[cfg(feature = "mutations")]
+macro_rules! mutated {
+    ($mutation:ident) => {
+        crate::mutation::active() == Some(crate::mutation::Mutation::$mutation)
+    };
+}
+#[cfg(not(feature = "mutations"))]
+macro_rules! mutated {
+    ($mutation:ident) => {
+        false
+    };
+}
+
+pub mod aggregator;
 mod group;
+pub mod id;
 mod interface;
+pub mod message;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 mod probe;
 pub mod role;
 

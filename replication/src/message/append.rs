@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 
+use multicast::message::{AppendHead, Writer};
+
 use super::MessageError;
-use super::codec::{Reader, Writer};
+use super::reader::Reader;
 use crate::entry::{ENTRY_LEN, Entry};
 use crate::id::{LogIndex, Term};
 
@@ -43,9 +45,6 @@ pub struct AppendEntry {
     pub body: Option<Bytes>,
 }
 
-/// Bytes of an Append without its entries, after the envelope.
-pub const APPEND_LEN: usize = 6 * 8 + 4;
-
 impl Append {
     /// Index of the last entry, or `prev` if there are none.
     pub fn last(&self) -> LogIndex {
@@ -53,10 +52,16 @@ impl Append {
     }
 
     pub(super) fn emit(&self, to: &mut Writer) {
-        for number in [self.prev, self.prev_term, self.commit, self.persisted, self.arm, self.entries_term] {
-            to.u64(number);
-        }
-        to.u32(self.entries.0.len() as u32);
+        let head = AppendHead {
+            prev: self.prev,
+            prev_term: self.prev_term,
+            commit: self.commit,
+            persisted: self.persisted,
+            arm: self.arm,
+            entries_term: self.entries_term,
+            count: self.entries.0.len() as u32,
+        };
+        head.emit(to);
         for item in &self.entries.0 {
             to.bytes(&item.raw);
             match &item.body {
@@ -70,20 +75,8 @@ impl Append {
     }
 
     pub(super) fn parse(from: &mut Reader<'_>) -> Result<Self, MessageError> {
-        let prev = from.number()?;
-        let prev_term = from.number()?;
-        let commit = from.number()?;
-        let persisted = from.number()?;
-        let arm = from.u64()?;
-        let entries_term = from.number()?;
-        let count = from.u32()? as usize;
-        // Makes the crate believe that an index outside of the log matches (protocol.md §11).
-        if (prev == 0) != (prev_term == 0) {
-            return Err(MessageError::BadValue("previous term"));
-        }
-        if entries_term < prev_term || (count > 0 && entries_term == 0) {
-            return Err(MessageError::BadValue("entries' term"));
-        }
+        let AppendHead { prev, prev_term, commit, persisted, arm, entries_term, count } = AppendHead::parse(from)?;
+        let count = count as usize;
         if count > from.remaining() / (ENTRY_LEN + 1) {
             return Err(MessageError::Truncated);
         }

@@ -1,10 +1,11 @@
 //! Fetch, Bodies and Hint: how a body that multicast lost is found again (protocol.md §7.1).
 
 use bytes::Bytes;
+use multicast::message::Writer;
 use r2p2::Digest;
 
 use super::MessageError;
-use super::codec::{Reader, Writer};
+use super::reader::Reader;
 use crate::entry::{HEAD_LEN, RequestHead, emit_head, parse_head};
 use crate::id::LogIndex;
 

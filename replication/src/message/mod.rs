@@ -1,46 +1,28 @@
 //! What nodes say to each other (protocol.md §4): fixed layouts, network byte order, 64-bit terms and indices.
 //!
 //! Every message is one R2P2 message of type RAFT_MSG. It begins with an [`Envelope`]; what follows depends on the
-//! kind. Parsing never panics and never allocates more than the message is long; nothing here knows what a message
+//! kind. What something in the network reads too is in [`multicast::message`]. Parsing never panics and never allocates more than the message is long; nothing here knows what a message
 //! *means*, that is [`crate::node`]'s business.
 
 mod append;
 mod bodies;
-mod codec;
+mod reader;
 mod snapshot;
 
 use bytes::Bytes;
 
-pub use append::{APPEND_LEN, Append, AppendEntries, AppendEntry};
+pub use append::{Append, AppendEntries, AppendEntry};
 pub use bodies::{Bodies, Body, Fetch, FetchItem, Hint, ITEMS_MAX};
-pub use codec::MessageError;
-use codec::{Reader, Writer};
+use multicast::message::kind;
+pub use multicast::message::{
+    APPEND_LEN, AggCommit, AppendAck, Arm, ArmMember, Armed, ENVELOPE_LEN, Envelope, Figures, MessageError, NUMBER_MAX,
+    Reject, VERSION,
+};
+use reader::Reader;
 pub use snapshot::{Behind, CHUNKS_MAX, Installed, Receiving, SnapshotChunk, SnapshotFetch, SnapshotMissing};
 
-use crate::id::{GroupId, Incarnation, LogIndex, MemberId, NodeId, Term};
+use crate::id::{LogIndex, Term};
 use crate::membership::Membership;
-
-/// Version of all layouts in this module. A node refuses others, naming both.
-pub const VERSION: u8 = 1;
-
-/// Bytes before the kind-specific part.
-pub const ENVELOPE_LEN: usize = 32;
-
-/// Largest term or index taken from the wire: arithmetic on anything below cannot overflow (protocol.md §11).
-pub const NUMBER_MAX: u64 = 1 << 62;
-
-/// What every internal message begins with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Envelope {
-    /// The replication group.
-    pub group: GroupId,
-    /// Who sends.
-    pub from: MemberId,
-    /// Which process that is: drawn at start, so that two processes under one identity are told apart (§7.5).
-    pub life: u64,
-    /// The sender's term, except in [`Vote`] and [`VoteReply`], where it is the term voted for.
-    pub term: Term,
-}
 
 /// An internal message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,36 +65,12 @@ pub enum Message {
     Receiving(Receiving),
     /// The sender has everything up to a committed entry.
     Installed(Installed),
-}
-
-/// A follower's answer to an Append or a Heartbeat.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct AppendAck {
-    /// verified(term): the highest index of a non-reject append response in this term (§1).
-    pub matched: LogIndex,
-    /// Highest index executed.
-    pub applied: LogIndex,
-    /// Highest index known committed.
-    pub commit: LogIndex,
-    /// Repeats the Append's arm id; 0 for none.
-    pub arm: u64,
-    /// The version of the node's service.
-    pub version: u32,
-    /// Answers a Heartbeat, so a probe that was lost may be repeated.
-    pub heartbeat: bool,
-    /// The Append did not fit the log.
-    pub reject: Option<Reject>,
-}
-
-/// Where an Append did not fit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reject {
-    /// The `prev` index that was refused.
-    pub index: LogIndex,
-    /// Where the logs may agree.
-    pub hint: LogIndex,
-    /// The follower's term at the hint.
-    pub hint_term: Term,
+    /// A leader asks the aggregator to fold acknowledgements.
+    Arm(Arm),
+    /// It does.
+    Armed(Armed),
+    /// What a majority has, says the aggregator.
+    AggCommit(AggCommit),
 }
 
 /// The leader lives.
@@ -206,15 +164,18 @@ impl Message {
             Self::SnapshotMissing(_) => "snapshot_missing",
             Self::Receiving(_) => "receiving",
             Self::Installed(_) => "installed",
+            Self::Arm(_) => "arm",
+            Self::Armed(_) => "armed",
+            Self::AggCommit(_) => "agg_commit",
         }
     }
 
     /// The message's bytes.
     pub fn emit(&self, envelope: &Envelope) -> Vec<u8> {
-        let mut to = Writer::new(self.kind(), envelope);
+        let mut to = envelope.emit(self.kind());
         match self {
             Self::Append(append) => append.emit(&mut to),
-            Self::AppendAck(ack) => emit_ack(ack, &mut to),
+            Self::AppendAck(ack) => ack.emit(&mut to),
             Self::Heartbeat(heartbeat) => {
                 to.u64(heartbeat.last);
                 to.u64(heartbeat.commit);
@@ -254,6 +215,9 @@ impl Message {
                 to.u64(installed.index);
                 to.u64(installed.term);
             }
+            Self::Arm(arm) => arm.emit(&mut to),
+            Self::Armed(armed) => armed.emit(&mut to),
+            Self::AggCommit(commit) => commit.emit(&mut to),
         }
         to.finish()
     }
@@ -264,31 +228,16 @@ impl Message {
     /// Names what is wrong with the bytes; whoever sent them is wrong, nothing was changed.
     pub fn parse(bytes: &Bytes) -> Result<(Envelope, Self), MessageError> {
         let mut from = Reader::new(bytes);
-        let version = from.u8()?;
-        if version != VERSION {
-            return Err(MessageError::Version { theirs: version, ours: VERSION });
-        }
-        let kind = from.u8()?;
-        let node = NodeId(from.u16()?);
-        if node == NodeId::NONE || node.0 > NodeId::MAX {
-            return Err(MessageError::BadValue("node id"));
-        }
-        let group = GroupId(from.u32()?);
-        let incarnation = Incarnation(from.u32()?);
-        if from.u32()? != 0 {
-            return Err(MessageError::BadValue("reserved field"));
-        }
-        let life = from.u64()?;
+        let (envelope, kind) = Envelope::parse(&mut from)?;
         // 0 means "local" to the raft crate and would skip every term check.
-        let term = from.number()?;
-        if term == 0
+        if envelope.term == 0
             && !matches!(kind, KIND_FETCH | KIND_BODIES | KIND_HINT | KIND_REFUSED | KIND_MEMBERS_QUERY | KIND_MEMBERS)
         {
             return Err(MessageError::BadValue("term"));
         }
         let message = match kind {
-            KIND_APPEND => Self::Append(Append::parse(&mut from)?),
-            KIND_APPEND_ACK => Self::AppendAck(parse_ack(&mut from)?),
+            kind::APPEND => Self::Append(Append::parse(&mut from)?),
+            kind::APPEND_ACK => Self::AppendAck(AppendAck::parse(&mut from)?),
             KIND_HEARTBEAT => Self::Heartbeat(Heartbeat { last: from.number()?, commit: from.number()? }),
             KIND_COMMIT_NOTICE => Self::CommitNotice(CommitNotice { commit: from.number()? }),
             KIND_VOTE => Self::Vote(Vote {
@@ -330,16 +279,19 @@ impl Message {
             KIND_SNAPSHOT_MISSING => Self::SnapshotMissing(SnapshotMissing::parse(&mut from)?),
             KIND_RECEIVING => Self::Receiving(Receiving { index: from.number()? }),
             KIND_INSTALLED => Self::Installed(Installed { index: from.number()?, term: from.number()? }),
+            kind::ARM => Self::Arm(Arm::parse(&mut from)?),
+            kind::ARMED => Self::Armed(Armed::parse(&mut from)?),
+            kind::AGG_COMMIT => Self::AggCommit(AggCommit::parse(&mut from)?),
             other => return Err(MessageError::UnknownKind(other)),
         };
         from.end()?;
-        Ok((Envelope { group, from: MemberId::new(node, incarnation), life, term }, message))
+        Ok((envelope, message))
     }
 
     fn kind(&self) -> u8 {
         match self {
-            Self::Append(_) => KIND_APPEND,
-            Self::AppendAck(_) => KIND_APPEND_ACK,
+            Self::Append(_) => kind::APPEND,
+            Self::AppendAck(_) => kind::APPEND_ACK,
             Self::Heartbeat(_) => KIND_HEARTBEAT,
             Self::CommitNotice(_) => KIND_COMMIT_NOTICE,
             Self::Vote(_) => KIND_VOTE,
@@ -357,12 +309,13 @@ impl Message {
             Self::SnapshotMissing(_) => KIND_SNAPSHOT_MISSING,
             Self::Receiving(_) => KIND_RECEIVING,
             Self::Installed(_) => KIND_INSTALLED,
+            Self::Arm(_) => kind::ARM,
+            Self::Armed(_) => kind::ARMED,
+            Self::AggCommit(_) => kind::AGG_COMMIT,
         }
     }
 }
 
-const KIND_APPEND: u8 = 1;
-const KIND_APPEND_ACK: u8 = 2;
 const KIND_HEARTBEAT: u8 = 3;
 const KIND_COMMIT_NOTICE: u8 = 4;
 const KIND_VOTE: u8 = 5;
@@ -380,38 +333,6 @@ const KIND_SNAPSHOT_CHUNK: u8 = 16;
 const KIND_SNAPSHOT_MISSING: u8 = 17;
 const KIND_RECEIVING: u8 = 18;
 const KIND_INSTALLED: u8 = 19;
-
-fn emit_ack(ack: &AppendAck, to: &mut Writer) {
-    to.u8(u8::from(ack.heartbeat));
-    to.u8(u8::from(ack.reject.is_some()));
-    for number in [ack.matched, ack.applied, ack.commit, ack.arm] {
-        to.u64(number);
-    }
-    to.u32(ack.version);
-    if let Some(reject) = ack.reject {
-        for number in [reject.index, reject.hint, reject.hint_term] {
-            to.u64(number);
-        }
-    }
-}
-
-fn parse_ack(from: &mut Reader<'_>) -> Result<AppendAck, MessageError> {
-    let heartbeat = from.bool()?;
-    let rejects = from.bool()?;
-    let mut ack = AppendAck {
-        matched: from.number()?,
-        applied: from.number()?,
-        commit: from.number()?,
-        arm: from.u64()?,
-        version: from.u32()?,
-        heartbeat,
-        reject: None,
-    };
-    if rejects {
-        ack.reject = Some(Reject { index: from.number()?, hint: from.number()?, hint_term: from.number()? });
-    }
-    Ok(ack)
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,9 @@
 //! How a snapshot reaches a node that is further behind than the leader's log goes back (protocol.md §7.4).
 
+use multicast::message::Writer;
+
 use super::MessageError;
-use super::codec::{Reader, Writer};
+use super::reader::Reader;
 use crate::id::{LogIndex, Term};
 use crate::snapshot::{CHUNK_LEN, Chunk, SnapshotInfo};
 

@@ -6,6 +6,7 @@ use r2p2::{Digest, Instant};
 
 use super::*;
 use crate::entry::{Entry, EntryKind, RequestHead};
+use crate::id::{GroupId, Incarnation, MemberId, NodeId};
 use crate::snapshot::{CHUNK_LEN, Chunk, SnapshotInfo};
 
 #[test]
@@ -82,6 +83,13 @@ fn items_at_the_limit_and_one_past_it() {
 proptest! {
     #[test]
     fn what_is_emitted_is_parsed_again(envelope in any_envelope(), message in any_message()) {
+        let bytes = Bytes::from(message.emit(&envelope));
+        prop_assert_eq!(Message::parse(&bytes), Ok((envelope, message)));
+    }
+
+    #[test]
+    fn what_an_aggregator_says_is_parsed_again(envelope in any_envelope(), message in any_of_aggregator()) {
+        let envelope = Envelope { from: MemberId::new(NodeId::NONE, Incarnation(0)), ..envelope };
         let bytes = Bytes::from(message.emit(&envelope));
         prop_assert_eq!(Message::parse(&bytes), Ok((envelope, message)));
     }
@@ -172,7 +180,8 @@ fn any_message() -> impl Strategy<Value = Message> {
     let reject = (number(), number(), number()).prop_map(|(index, hint, hint_term)| Reject { index, hint, hint_term });
     let ack = (number(), number(), number(), any::<u64>(), any::<bool>(), prop::option::of(reject)).prop_map(
         |(matched, applied, commit, arm, heartbeat, reject)| {
-            Message::AppendAck(AppendAck { matched, applied, commit, arm, version: 7, heartbeat, reject })
+            let (arm, epoch) = if heartbeat || reject.is_some() || arm == 0 { (0, 0) } else { (arm, 3) };
+            Message::AppendAck(AppendAck { matched, applied, commit, arm, epoch, version: 7, heartbeat, reject })
         },
     );
     let vote = (any::<bool>(), any::<bool>(), number(), number(), number(), number()).prop_map(
@@ -207,6 +216,21 @@ fn any_message() -> impl Strategy<Value = Message> {
         snapshot_messages(),
         prop::collection::vec(any::<u128>(), 0..5)
             .prop_map(|ids| Message::Hint(Hint { identities: ids.into_iter().map(Digest).collect() })),
+    ]
+}
+
+fn any_of_aggregator() -> impl Strategy<Value = Message> {
+    let number = || 0..NUMBER_MAX;
+    let figures = (1..=NodeId::MAX, number(), number()).prop_map(|(node, matched, applied)| Figures {
+        id: MemberId::new(NodeId(node), Incarnation(1)),
+        matched,
+        applied,
+    });
+    let members = prop::collection::vec(figures, 0..10);
+    prop_oneof![
+        (any::<u64>(), 1..=u64::MAX).prop_map(|(request, arm)| Message::Armed(Armed { request, arm })),
+        (1..=u64::MAX, any::<u64>(), number(), members)
+            .prop_map(|(arm, epoch, commit, members)| Message::AggCommit(AggCommit { arm, epoch, commit, members })),
     ]
 }
 

@@ -196,6 +196,7 @@ impl Node {
             applied: self.applied,
             commit: self.consensus.commit(),
             arm: 0,
+            epoch: 0,
             version: self.config.service_version,
             heartbeat: self.following.heartbeat_ack_due,
             reject,

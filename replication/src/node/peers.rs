@@ -113,6 +113,8 @@ impl Node {
                 self.learn(envelope.from.node(), &membership);
                 self.advance(now);
             }
+            // Said to, or by, what is no node.
+            Message::Arm(_) | Message::Armed(_) | Message::AggCommit(_) => self.counters.peer_messages_unexpected += 1,
         }
     }
 

@@ -85,8 +85,9 @@ fn internal(envelope: &Envelope, message: &Message) -> String {
                 1 => format!("entry {last}"),
                 _ => format!("entries {}–{last}", prev + 1),
             };
+            let under = if append.arm == 0 { String::new() } else { format!(", under {:08x}", append.arm >> 32) };
             let (prev_term, commit) = (append.prev_term, append.commit);
-            format!("term {term}: {what} after {prev} of term {prev_term}, commit {commit}")
+            format!("term {term}: {what} after {prev} of term {prev_term}, commit {commit}{under}")
         }
         Message::AppendAck(ack) => acknowledgement(term, ack),
         Message::Heartbeat(heartbeat) => format!("term {term}: last {}, commit {}", heartbeat.last, heartbeat.commit),
@@ -149,6 +150,16 @@ fn internal(envelope: &Envelope, message: &Message) -> String {
         Message::Installed(installed) => {
             format!("term {term}: has everything up to {} of term {}", installed.index, installed.term)
         }
+        Message::Arm(arm) => {
+            let voters = arm.members.iter().filter(|member| member.voter).count();
+            format!("term {term}: fold what {voters} voters of epoch {} say, from {} on", arm.epoch, arm.first)
+        }
+        Message::Armed(armed) => format!("term {term}: folds under {:08x}", armed.arm >> 32),
+        Message::AggCommit(said) => {
+            let members = said.members.iter();
+            let each = members.map(|of| format!("{} match {} applied {}", of.id.node(), of.matched, of.applied));
+            format!("term {term}: commit {} ({})", said.commit, each.collect::<Vec<_>>().join(", "))
+        }
         Message::MembersQuery => "who belongs to the group?".to_owned(),
         Message::Members(membership) => {
             format!("epoch {}: {}", membership.epoch, list(membership.members.keys().map(|id| format!("{id:?}"))))
@@ -157,13 +168,14 @@ fn internal(envelope: &Envelope, message: &Message) -> String {
 }
 
 fn acknowledgement(term: u64, ack: &AppendAck) -> String {
-    let AppendAck { matched, applied, commit, heartbeat, reject, .. } = ack;
+    let AppendAck { matched, applied, commit, heartbeat, reject, arm, .. } = ack;
     let says = match reject {
         Some(reject) => format!("no to {}, try {} of term {}", reject.index, reject.hint, reject.hint_term),
         None => format!("match {matched}"),
     };
     let answers = if *heartbeat { " (heartbeat)" } else { "" };
-    format!("term {term}: {says}, commit {commit}, applied {applied}{answers}")
+    let under = if *arm == 0 { String::new() } else { format!(", under {:08x}", arm >> 32) };
+    format!("term {term}: {says}, commit {commit}, applied {applied}{answers}{under}")
 }
 
 /// The beginning of a request's identity is enough to tell it from its neighbours.
