@@ -44,6 +44,7 @@ macro_rules! mutated {
 }
 
 pub mod aggregator;
+pub mod gateway;
 mod group;
 pub mod id;
 mod interface;
@@ -52,6 +53,7 @@ pub mod message;
 pub mod mutation;
 mod probe;
 pub mod role;
+mod router;
 
 pub use group::{Group, GroupError, JoinError, SenderError, TTL_DEFAULT};
 pub use interface::{Interface, InterfaceError, LocalInterface, interfaces};

@@ -79,6 +79,11 @@ impl ParseError {
         "bad_feedback",
     ];
 
+    /// All names, in the order of their numbers.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter()
+    }
+
     /// The reason's number, below [`COUNT`](Self::COUNT).
     pub const fn index(&self) -> usize {
         match self {

@@ -22,8 +22,10 @@ use super::{Digest, HEADER_LEN, ParseError};
 /// | 7 | 0 | admin | first packet of a request |
 /// | 8 | any | reserved for authentication | |
 /// | 9 | 8 | epoch of the membership | first packet of a response |
+/// | 10 | 17 | answered: see [`Answered`](super::Answered) | FEEDBACK |
 ///
-/// The C implementation takes everything after the first 8 bytes for the body: send it no extension.
+/// The last is not kept here but read by whoever takes FEEDBACK. The C implementation takes everything after the first 8
+/// bytes for the body: send it no extension.
 #[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extensions {
     /// Which operation of which client this is about.

@@ -4,6 +4,7 @@
 //! bytes and names what it refuses ([`ParseError`]). What is emitted without extensions is what the published C
 //! implementation emits, byte for byte.
 
+mod answered;
 mod control;
 mod error;
 mod extension;
@@ -14,6 +15,7 @@ mod packet;
 pub(crate) mod tests;
 
 pub use crate::digest::{Digest, DigestKey, digest};
+pub use answered::{Answered, write_answered};
 pub use control::{Feedback, write_ack, write_drop, write_feedback};
 pub use error::ParseError;
 pub use extension::{Extensions, Forwarded, RawExtension, RawExtensions, ReplyStatus, Session};

@@ -150,6 +150,11 @@ impl<'a, T: AsRef<[u8]> + ?Sized> Packet<&'a T> {
         RawExtensions::new(&self.bytes.as_ref()[HEADER_LEN..self.header_len()])
     }
 
+    /// All of it.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes.as_ref()
+    }
+
     /// The packet's part of the body.
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes.as_ref()[self.header_len()..]
