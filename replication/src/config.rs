@@ -1,5 +1,6 @@
 //! What a node core needs to know, with a default and a bound for everything.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use r2p2::DigestKey;
@@ -72,6 +73,12 @@ pub struct NodeConfig {
     pub replier_choice: ReplierChoice,
     /// With three voters, a follower commits what it and the leader hold without waiting for a notice (§5.6).
     pub early_commit: bool,
+    /// Gateways and routers: what they pass on counts as sent by the client that they name, and they are told what is
+    /// answered or refused (protocol.md §9).
+    pub forwarders: Vec<SocketAddrV4>,
+    /// Whether this node tells its forwarders that it is a worker: those are routers, and the mode is
+    /// [`Mode::Unreplicated`].
+    pub registers: bool,
 }
 
 /// When things happen.
@@ -240,6 +247,8 @@ impl NodeConfig {
             limits: Limits::default(),
             replier_choice: ReplierChoice::default(),
             early_commit: true,
+            forwarders: Vec::new(),
+            registers: false,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What an [`Applier`](super::Applier) needs to know.
 
+use std::net::SocketAddrV4;
+
 use r2p2::wire::{HEADER_LEN, PAYLOAD_MAX};
 
 use crate::id::{LogIndex, NodeId};
 use crate::session::SessionLimits;
 
-/// Configuration of an [`Applier`](super::Applier). Everything but `me`, `packet_max` and `epoch` decides what is
-/// replicated state, so it must be equal on all nodes of a group.
+/// Configuration of an [`Applier`](super::Applier). Everything but `me`, `packet_max`, `epoch` and what is about
+/// forwarders decides what is replicated state, so it must be equal on all nodes of a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApplierConfig {
     /// The node that this is: it answers the entries whose replier it is.
@@ -25,6 +27,13 @@ pub struct ApplierConfig {
     /// Entries that are not executed: the explicit decision by which a group gets past one on which its service panics
     /// (protocol.md §7.9). Their clients are told so.
     pub skip: Vec<LogIndex>,
+    /// Gateways and routers, which are told what this node has answered; see [`Applier::flush_feedback`].
+    ///
+    /// [`Applier::flush_feedback`]: super::Applier::flush_feedback
+    pub forwarders: Vec<SocketAddrV4>,
+    /// Under which epoch it counts what it has answered ([`r2p2::feedback`]): another one for each process, and not that
+    /// of the node core, which answers from the same address.
+    pub feedback_epoch: u64,
 }
 
 impl ApplierConfig {
@@ -39,6 +48,8 @@ impl ApplierConfig {
             group_seed: 0,
             sessions: SessionLimits::default(),
             skip: Vec::new(),
+            forwarders: Vec::new(),
+            feedback_epoch: 0,
         }
     }
 }

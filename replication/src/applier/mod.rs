@@ -18,7 +18,8 @@ use std::net::SocketAddrV4;
 
 use bytes::Bytes;
 use r2p2::Instant;
-use r2p2::wire::{ReplyStatus, Session};
+use r2p2::feedback::Outbox;
+use r2p2::wire::{Feedback, ReplyStatus, Session};
 
 use crate::entry::{Entry, EntryKind, RequestHead};
 use crate::id::{LogIndex, NodeId};
@@ -51,6 +52,9 @@ pub struct Applier<S> {
     /// Of the membership: answers name it.
     epoch: u64,
     skip: BTreeSet<LogIndex>,
+    /// What forwarders are to be told, and who they are.
+    feedback: Outbox,
+    forwarders: Vec<SocketAddrV4>,
     /// Used for every reply, so that its memory is allocated once.
     reply: Reply,
     /// The service's state is unspecified.
@@ -77,6 +81,8 @@ impl<S: Service> Applier<S> {
             packet_max: config.packet_max,
             epoch: config.epoch,
             skip: config.skip.into_iter().collect(),
+            feedback: Outbox::new(config.feedback_epoch),
+            forwarders: config.forwarders,
             reply: Reply::new(config.reply_max),
             broken: false,
             counters: ApplierCounters::default(),
@@ -116,6 +122,23 @@ impl<S: Service> Applier<S> {
                 answer.send(&request, self.epoch, self.packet_max, &mut self.counters, send);
                 Ok(Effect::AnsweredAgain)
             }
+        }
+    }
+
+    /// Tells gateways and routers what was answered since the last time, if there are any: to be called after a batch of
+    /// work, with the `send` of [`Applier::handle`].
+    pub fn flush_feedback(&mut self, send: &mut dyn FnMut(SocketAddrV4, Bytes)) {
+        if self.feedback.is_fresh() {
+            let forwarders = &self.forwarders;
+            self.feedback.flush(&mut |packet| forwarders.iter().for_each(|to| send(*to, packet.clone())));
+        }
+    }
+
+    /// A request does not burden the group any more, so its credit can go to another (protocol.md §9): it was answered,
+    /// or there is nothing to answer.
+    fn finished(&mut self, request: &RequestHead) {
+        if !self.forwarders.is_empty() {
+            self.feedback.answered(Feedback { rid: request.rid, client: request.client });
         }
     }
 
@@ -207,6 +230,9 @@ impl<S: Service> Applier<S> {
                 }
             }
         };
+        if entry.replier == self.me {
+            self.finished(&entry.request);
+        }
         self.applied = index;
         self.counters.count(effect);
         Ok(effect)
@@ -329,6 +355,9 @@ impl<S: Service> Applier<S> {
             }
             Some((_, Lookup::NotExecuted | Lookup::BelowWindow | Lookup::NoSession)) | None => Effect::NothingToAnswer,
         };
+        if effect == Effect::AnsweredAgain {
+            self.finished(request);
+        }
         self.counters.count(effect);
         effect
     }

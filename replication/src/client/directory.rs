@@ -18,6 +18,7 @@ pub(super) struct Directory {
     /// Those who vote, and where each receives requests for it alone.
     nodes: Vec<(NodeId, SocketAddrV4)>,
     group: Group,
+    group_stays: bool,
     /// The addresses that the client was told at first: the last resort, never forgotten.
     seeds: Vec<SocketAddrV4>,
     /// Other addresses, the one learnt last at the end.
@@ -25,9 +26,9 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn new(epoch: u64, nodes: Vec<(NodeId, SocketAddrV4)>, group: Group) -> Self {
+    pub(super) fn new(epoch: u64, nodes: Vec<(NodeId, SocketAddrV4)>, group: Group, group_stays: bool) -> Self {
         let seeds = nodes.iter().map(|(_, address)| *address).collect();
-        Self { epoch, nodes, group, seeds, learnt: VecDeque::new() }
+        Self { epoch, nodes, group, group_stays, seeds, learnt: VecDeque::new() }
     }
 
     /// Takes in a membership, if it is newer. Says whether it was.
@@ -39,7 +40,9 @@ impl Directory {
         let address = |id| membership.get(id).map(|member| member.addresses.requests);
         self.nodes = membership.voters().filter_map(|id| Some((id.node(), address(id)?))).collect();
         let all = membership.members.values().map(|member| member.addresses);
-        if let Group::Unicast { members } = &mut self.group {
+        if let Group::Unicast { members } = &mut self.group
+            && !self.group_stays
+        {
             // Learners too: they will need the bodies.
             *members = all.clone().map(|of| of.group_requests.unwrap_or(of.requests)).collect();
         }
@@ -105,7 +108,7 @@ mod tests {
 
     fn directory() -> Directory {
         let group = Group::Unicast { members: vec![at(1, 2), at(2, 2)] };
-        Directory::new(0, vec![(NodeId(1), at(1, 1)), (NodeId(2), at(2, 1))], group)
+        Directory::new(0, vec![(NodeId(1), at(1, 1)), (NodeId(2), at(2, 1))], group, false)
     }
 
     fn known(directory: &Directory) -> Vec<SocketAddrV4> {
@@ -152,7 +155,16 @@ mod tests {
             address: SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 5),
             interface: Interface::Loopback,
         };
-        let mut directory = Directory::new(0, vec![(NodeId(1), at(1, 1))], group.clone());
+        let mut directory = Directory::new(0, vec![(NodeId(1), at(1, 1))], group.clone(), false);
+        assert!(directory.learn(&membership(2, [4, 5, 6])));
+        assert_eq!(directory.group(), &group);
+        assert_eq!(directory.addresses(), [at(4, 1), at(5, 1), at(6, 1)]);
+    }
+
+    #[test]
+    fn a_gateway_stays() {
+        let group = Group::Unicast { members: vec![at(9, 9)] };
+        let mut directory = Directory::new(0, vec![(NodeId(1), at(1, 1))], group.clone(), true);
         assert!(directory.learn(&membership(2, [4, 5, 6])));
         assert_eq!(directory.group(), &group);
         assert_eq!(directory.addresses(), [at(4, 1), at(5, 1), at(6, 1)]);

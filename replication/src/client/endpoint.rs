@@ -35,6 +35,8 @@ pub struct Contacts {
     pub nodes: Vec<(NodeId, SocketAddrV4)>,
     /// How a request reaches all nodes.
     pub group: Group,
+    /// Whether that is somebody in front of the nodes, and stays whoever these are.
+    pub group_stays: bool,
 }
 
 /// What [`Endpoint::poll_output`] tells the shell to do.
@@ -66,8 +68,8 @@ impl Endpoint {
     /// A client of the group whose nodes are, or once were, those of `contacts`. What `config` says about nodes is not
     /// looked at. Without sessions the servers may be anybody's, so they are asked nothing, and the nodes stay.
     pub fn new(config: ClientConfig, contacts: Contacts, seed: u64) -> Self {
-        let Contacts { epoch, nodes, group } = contacts;
-        let directory = Directory::new(epoch, nodes, group);
+        let Contacts { epoch, nodes, group, group_stays } = contacts;
+        let directory = Directory::new(epoch, nodes, group, group_stays);
         let config = ClientConfig { nodes: directory.addresses(), ..config };
         let search = Search::new(config.sessions);
         Self { core: Client::new(config, seed), directory, search }

@@ -47,7 +47,7 @@ pub use operator::{Accepted, Operator, OperatorError};
 pub use pipelined::PipelinedClient;
 pub use r2p2::client::{ClientCounters, Completion, Kind, NotExecuted, Outcome, SubmitError, Ticket};
 pub use search::SearchCounters;
-pub use status::{StatusError, status};
+pub use status::{StatusError, role_status, status};
 
 use crate::config::Mode;
 use crate::id::NodeId;
@@ -60,6 +60,8 @@ pub struct ClientOptions {
     pub nodes: Vec<(NodeId, SocketAddrV4)>,
     /// How a request reaches all nodes. A list of addresses changes with the members, as `nodes` does.
     pub group: Group,
+    /// What that is: the nodes, or somebody in front of them, who stays whoever the nodes are.
+    pub entrance: Entrance,
     /// How many networks multicast may cross, this one included.
     pub ttl: u32,
     /// The group's mode: decides whom a request is sent to first.
@@ -81,14 +83,32 @@ pub struct ClientOptions {
     pub seed: Option<u64>,
 }
 
+/// Whom a client sends requests to that are for the group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Entrance {
+    /// The nodes.
+    #[default]
+    Nodes,
+    /// The gateway, which answers with DROP if it lets nothing more through. A client that hears nothing at all for long
+    /// goes around it.
+    Gateway,
+    /// The router. Each request may go to another server, so there are no sessions: nothing is sent again, and what is not
+    /// answered ends as unknown.
+    Router,
+}
+
+/// After how many timeouts a client goes around a gateway: it is silent only if it is not there.
+const AROUND_GATEWAY_AFTER: u32 = 6;
+
 impl ClientOptions {
     /// Nothing says that the configuration is that of the group as it is now.
     fn contacts(&self) -> Contacts {
-        Contacts { epoch: 0, nodes: self.nodes.clone(), group: self.group.clone() }
+        let group_stays = self.entrance != Entrance::Nodes;
+        Contacts { epoch: 0, nodes: self.nodes.clone(), group: self.group.clone(), group_stays }
     }
 
     fn core(&self) -> ClientConfig {
-        ClientConfig {
+        let config = ClientConfig {
             fan_out: match self.mode {
                 Mode::Hovercraft => Route::Group,
                 Mode::Raft | Mode::Unreplicated => Route::Sticky,
@@ -100,6 +120,20 @@ impl ClientOptions {
             reply_max: self.reply_max,
             digest_key: self.digest_key,
             ..ClientConfig::default()
+        };
+        // What is passed on is longer, and is to fit the network still.
+        let passed_on = ClientConfig {
+            fan_out: Route::Group,
+            packet_max: config.packet_max - r2p2::FORWARDED_LEN,
+            unicast_after: AROUND_GATEWAY_AFTER,
+            ..config.clone()
+        };
+        match self.entrance {
+            Entrance::Nodes => config,
+            Entrance::Gateway => passed_on,
+            Entrance::Router => {
+                ClientConfig { sessions: false, policy: Some(r2p2::wire::Policy::LoadBalanced), ..passed_on }
+            }
         }
     }
 }

@@ -206,6 +206,7 @@ impl World {
             epoch,
             nodes: nodes.iter().map(|node| (NodeId(*node), at(*node))).collect(),
             group: Group::Unicast { members: nodes.iter().map(|node| group_at(*node)).collect() },
+            group_stays: false,
         };
         let endpoint = Endpoint::new(config, contacts, 7);
         Self {

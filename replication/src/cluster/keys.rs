@@ -1,14 +1,18 @@
 //! Keys that do not exist.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use toml::{Table, Value};
 
 use super::validate::ConfigError;
-use super::{ClusterConfig, LimitsSection};
+use super::{ClusterConfig, GatewaySection, LimitsSection, RouterSection};
 
 /// Finds the first key of `table` that no configuration has.
 pub(super) fn check(table: &Table) -> Result<(), ConfigError> {
     check_table(table, &complete(), "")
 }
+
+const SOMEWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
 
 /// A configuration in which every key there is occurs.
 fn complete() -> Table {
@@ -17,10 +21,16 @@ fn complete() -> Table {
         data_dir: Some("somewhere".into()),
         seed: Some(1),
         limits: LimitsSection { packet_max: Some(1), ..LimitsSection::default() },
+        gateway: Some(GatewaySection {
+            metrics: Some(SOMEWHERE),
+            delay_target_us: Some(1),
+            ..GatewaySection::default()
+        }),
+        router: Some(RouterSection { metrics: Some(SOMEWHERE), ..RouterSection::default() }),
         ..ClusterConfig::default()
     };
     for entry in &mut config.nodes {
-        (entry.join, entry.learner) = (true, true);
+        (entry.join, entry.learner, entry.metrics) = (true, true, Some(SOMEWHERE));
     }
     Table::try_from(config).expect("all parts of a configuration can be written as TOML")
 }

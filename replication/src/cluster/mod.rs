@@ -15,6 +15,7 @@
 //! ```
 
 mod keys;
+mod network;
 mod ports;
 mod sections;
 mod validate;
@@ -29,12 +30,13 @@ use std::time::Duration;
 use multicast::{Group, Interface, TTL_DEFAULT};
 use serde::{Deserialize, Serialize};
 
+pub use network::{GatewaySection, RouterChoice, RouterSection};
 pub use ports::LocalPorts;
 pub use sections::{ClientSection, FaultsSection, LimitsSection, SnapshotsSection, TimingSection};
 pub use validate::{ConfigError, NODES_MAX};
 
 use crate::applier::ApplierConfig;
-use crate::client::ClientOptions;
+use crate::client::{ClientOptions, Entrance};
 use crate::config::{Mode, NodeConfig};
 use crate::id::{GroupId, Incarnation, MemberId, NodeId};
 use crate::membership::{Addresses, Membership};
@@ -91,6 +93,12 @@ pub struct ClusterConfig {
     pub snapshots: SnapshotsSection,
     /// When things happen.
     pub timing: TimingSection,
+    /// The gateway, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewaySection>,
+    /// The router, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterSection>,
     /// How patient clients are.
     pub client: ClientSection,
     /// Faults on purpose, in every node, for tests and demonstrations.
@@ -171,6 +179,9 @@ pub struct NodeEntry {
     pub group_requests: Option<SocketAddrV4>,
     /// Where it receives from other nodes, and what it sends to them from.
     pub peers: SocketAddrV4,
+    /// Where its counters can be read by HTTP (`/metrics`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddrV4>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -237,6 +248,8 @@ impl ClusterConfig {
             limits: LimitsSection::default(),
             snapshots: SnapshotsSection::default(),
             timing: TimingSection::default(),
+            gateway: None,
+            router: None,
             client: ClientSection::default(),
             faults: FaultsSection::default(),
             nodes: (0..nodes).map(|index| ports.node(index)).collect(),
@@ -310,9 +323,15 @@ impl ClusterConfig {
     /// What the core of a member needs to know. `life` is drawn at random for each process, or for each storage if it has
     /// one; `membership` is the one that its log begins with.
     pub fn node_config(&self, me: MemberId, life: u64, membership: Membership) -> NodeConfig {
+        // Behind a router each node is a service of its own.
+        let alone = self.mode == Mode::Unreplicated && self.router.is_some();
+        let addresses = alone.then(|| membership.get(me).map(|member| member.addresses)).flatten();
+        let membership = addresses.map_or(membership, |addresses| Membership::of_voters([(me, addresses)]));
         NodeConfig {
             group: GroupId(self.group),
             life,
+            forwarders: self.forwarders(),
+            registers: self.router.is_some(),
             mode: self.mode,
             durable: self.durability != Durability::Memory,
             seed: self.seed.map_or(life, |seed| seed ^ me.raft()),
@@ -327,6 +346,7 @@ impl ClusterConfig {
     /// What the executing half of a node needs to know.
     pub fn applier_config(&self, node: NodeId) -> ApplierConfig {
         ApplierConfig {
+            forwarders: self.forwarders(),
             reply_max: self.limits.reply_max,
             group_seed: self.seed.unwrap_or(0) ^ u64::from(self.group).rotate_left(32),
             sessions: SessionLimits {
@@ -344,7 +364,15 @@ impl ClusterConfig {
     pub fn client_options(&self) -> ClientOptions {
         ClientOptions {
             nodes: self.nodes.iter().map(|entry| (entry.node(), entry.requests)).collect(),
-            group: self.request_fan_out(),
+            group: match self.entrance() {
+                Some(entrance) => Group::Unicast { members: vec![entrance] },
+                None => self.request_fan_out(),
+            },
+            entrance: match (self.gateway, self.router) {
+                (Some(_), _) => Entrance::Gateway,
+                (None, Some(_)) => Entrance::Router,
+                (None, None) => Entrance::Nodes,
+            },
             ttl: self.ttl,
             mode: self.mode,
             give_up: Duration::from_millis(self.client.give_up_ms),

@@ -97,6 +97,7 @@ impl LocalPorts {
             requests,
             group_requests: Some(group_requests),
             peers,
+            metrics: None,
         }
     }
 }

@@ -71,9 +71,15 @@ pub enum ConfigError {
     /// Not the unreplicated group's one node.
     #[error(
         "mode = \"unreplicated\" means one node and no copies, but `nodes` lists {0}; list one node, or choose mode = \
-         \"hovercraft\""
+         \"hovercraft\"; or add [router] to have each work for itself"
     )]
     Unreplicated(usize),
+    /// A router in front of copies of one service.
+    #[error(
+        "[router] spreads requests over nodes that know nothing of each other, so it needs mode = \"unreplicated\"; in front \
+         of a group write [gateway] instead"
+    )]
+    RouterReplicated,
     /// An impossible number.
     #[error("nodes[{index}].id is {id}, but ids go from 1 to {}; choose another number", NodeId::MAX)]
     NodeNumber {
@@ -238,7 +244,10 @@ impl ClusterConfig {
         if !(1..=NODES_MAX).contains(&count) {
             return Err(ConfigError::NodeCount(count));
         }
-        if self.mode == Mode::Unreplicated && count != 1 {
+        if self.router.is_some() && self.mode != Mode::Unreplicated {
+            return Err(ConfigError::RouterReplicated);
+        }
+        if self.mode == Mode::Unreplicated && count != 1 && self.router.is_none() {
             return Err(ConfigError::Unreplicated(count));
         }
         if self.nodes.iter().all(|entry| entry.join) {
@@ -280,6 +289,12 @@ impl ClusterConfig {
                 check_host(&field, address)?;
                 claim(address, field)?;
             }
+        }
+        let gateway = self.gateway.map(|gateway| ("gateway.address", gateway.address));
+        let router = self.router.map(|router| ("router.address", router.address));
+        for (field, address) in gateway.into_iter().chain(router) {
+            check_host(field, address)?;
+            claim(address, field.to_owned())?;
         }
         if self.fan_out == FanOut::Multicast {
             let groups = [
@@ -375,6 +390,7 @@ impl ClusterConfig {
         for (field, value, min, max) in times {
             in_range(field, value, min, max)?;
         }
+        self.validate_forwarders()?;
         for (field, value) in [("faults.loss", self.faults.loss), ("faults.duplicate", self.faults.duplicate)] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(ConfigError::Value {
@@ -382,6 +398,37 @@ impl ClusterConfig {
                     value: value.to_string(),
                     why: "but is a probability from 0 to 1; for one percent write 0.01".to_owned(),
                 });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What sits between clients and nodes.
+impl ClusterConfig {
+    fn validate_forwarders(&self) -> Result<(), ConfigError> {
+        let hour_ms = 3_600_000;
+        if let Some(gateway) = &self.gateway {
+            for (field, value, min, max) in [
+                ("gateway.in_flight_max", gateway.in_flight_max as u64, 1, 1 << 20),
+                ("gateway.delay_target_us", gateway.delay_target_us.unwrap_or(1), 1, hour_ms * 1000),
+                ("gateway.credit_deadline_ms", gateway.credit_deadline_ms, 1, hour_ms),
+                ("gateway.remember_ms", gateway.remember_ms, gateway.credit_deadline_ms, 24 * hour_ms),
+                ("gateway.remembered_max", gateway.remembered_max as u64, gateway.in_flight_max as u64, 1 << 26),
+            ] {
+                in_range(field, value, min, max)?;
+            }
+        }
+        if let Some(router) = &self.router {
+            for (field, value, min, max) in [
+                ("router.bound", router.bound as u64, 1, 1 << 16),
+                ("router.waiting_max", router.waiting_max as u64, 1, 1 << 20),
+                ("router.waiting_age_max_ms", router.waiting_age_max_ms, 1, hour_ms),
+                ("router.credit_deadline_ms", router.credit_deadline_ms, 1, hour_ms),
+                // Nodes say every 250 ms that they are there.
+                ("router.silence_ms", router.silence_ms, 300, hour_ms),
+            ] {
+                in_range(field, value, min, max)?;
             }
         }
         Ok(())

@@ -97,8 +97,10 @@ impl Node {
 
     /// This node is to stop: if it leads, it hands leadership to whoever has most of its log, so that clients wait for a
     /// round trip and not for an election timeout. Returns whether it is worth waiting until it leads no more: for an
-    /// election timeout at most, after which a transfer has failed.
+    /// election timeout at most, after which a transfer has failed. Drain its outputs in any case: it may have something to
+    /// say to routers.
     pub fn resign(&mut self, now: Instant) -> bool {
+        self.leave_routers();
         let fresh = self.config.timing.fresh;
         let membership = self.consensus.membership();
         let may_lead = |id| membership.may_lead(id);

@@ -26,6 +26,7 @@
 mod admin;
 mod bodies;
 mod counters;
+mod feedback;
 mod following;
 mod handover;
 mod leading;
@@ -42,6 +43,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
 
 use bytes::Bytes;
+use r2p2::feedback::Outbox;
 use r2p2::reassembly::Reassembler;
 use r2p2::server::{Server, Via};
 use r2p2::{Digest, Instant};
@@ -234,6 +236,9 @@ pub struct Node {
     rid: u16,
     dirty: bool,
     stopped: bool,
+    /// What forwarders are to be told about requests that never get to the applier, and when next that this is a worker.
+    feedback: Outbox,
+    next_registration: Instant,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -295,6 +300,8 @@ impl Node {
             rid: 0,
             dirty: false,
             stopped: false,
+            feedback: Outbox::new(config.life),
+            next_registration: now,
             outputs: VecDeque::new(),
             counters: Counters::default(),
             config,
@@ -355,6 +362,7 @@ impl Node {
         self.dirty = true;
         self.server.handle_timeout(now);
         self.drain_server(now);
+        self.register(now);
         if self.config.mode == Mode::Unreplicated {
             return;
         }
@@ -405,6 +413,7 @@ impl Node {
             }
             self.dirty = false;
             self.settle(now);
+            self.flush_feedback();
         }
     }
 
@@ -731,6 +740,7 @@ impl Node {
             }
         };
         at(self.server.next_timeout(), "forget incomplete requests");
+        at(self.config.registers.then_some(self.next_registration), "say that this is a worker");
         if self.config.mode != Mode::Unreplicated {
             at(Some(self.next_tick), "tick");
             at(self.fetcher.next_due(), "ask for missing bodies");

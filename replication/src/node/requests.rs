@@ -22,6 +22,7 @@ pub(super) fn server_config(config: &NodeConfig) -> ServerConfig {
     let mut server = ServerConfig::default();
     server.reassembly.message_max = config.limits.request_max;
     server.digest_key = config.digest_key;
+    server.forwarders = config.forwarders.iter().copied().collect();
     server
 }
 
@@ -169,6 +170,7 @@ impl Node {
                 let extensions =
                     Extensions { session: Some(session), entry_index: Some(index), ..Extensions::default() };
                 self.respond(head, extensions, &[]);
+                self.finished(head);
                 false
             }
             (EntryKind::Request, Some(_)) if entry.read_only => {
@@ -238,6 +240,7 @@ impl Node {
     /// group that is true only if every node refuses it, as one that is too long; otherwise a follower may have it, and
     /// the next leader order it, so that client is left to its timeout.
     pub(super) fn refuse_request(&mut self, head: &RequestHead, status: Option<ReplyStatus>) {
+        self.finished(head);
         if status.is_none() && head.session.is_none() && self.config.mode != Mode::Unreplicated {
             return;
         }

@@ -186,6 +186,8 @@ impl<E: Execution> Driver<E> {
         let now = self.clock.now();
         if self.resigned_until == Instant::FAR_FUTURE {
             self.resigned_until = if self.node.resign(now) { now + self.about.resignation } else { now };
+            // What it still has to say, a socket's failure aside: it stops anyway.
+            _ = self.settle(now);
         }
         !self.node.consensus().is_leader() || now >= self.resigned_until
     }

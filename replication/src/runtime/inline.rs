@@ -94,6 +94,9 @@ impl<S: Service> Execution for Inline<S> {
                 break;
             }
         }
+        if let Place::Here(applier) = &mut self.applier {
+            applier.flush_feedback(&mut |to, packet| answers.push(REQUESTS, to, packet));
+        }
         Ok(())
     }
 

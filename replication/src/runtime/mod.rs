@@ -41,6 +41,7 @@ mod identity;
 mod inline;
 mod life;
 mod restore;
+mod roles;
 mod sockets;
 mod threaded;
 
@@ -57,8 +58,9 @@ use r2p2::udp::{Clock, SetupError, Waker};
 pub use identity::JoinGroupError;
 pub use life::LifeError;
 pub use restore::{RestoreNodeError, restore};
+pub use roles::{RoleStartError, gateway, router};
 
-use crate::applier::{Applier, ApplyPanic, RestoreError};
+use crate::applier::{Applier, ApplierConfig, ApplyPanic, RestoreError};
 use crate::cluster::{ClusterConfig, ConfigError, Threads};
 use crate::config::NodeConfig;
 use crate::id::NodeId;
@@ -112,7 +114,8 @@ pub fn start<S: Service>(
     let node_config =
         NodeConfig { archive: true, service_version: S::VERSION, ..config.node_config(member, life, membership) };
 
-    let applier = Applier::new(service, config.applier_config(node));
+    let applier_config = ApplierConfig { feedback_epoch: !life, ..config.applier_config(node) };
+    let applier = Applier::new(service, applier_config);
     let waker = wires.waker();
     let stop = Arc::new(AtomicBool::new(false));
     let about = About::new(config, name);

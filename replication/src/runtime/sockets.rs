@@ -73,7 +73,7 @@ pub(super) fn open(config: &ClusterConfig, entry: &NodeEntry, clock: Clock) -> R
     })
 }
 
-fn bind(field: &'static str, address: SocketAddrV4) -> Result<UdpSocket, StartError> {
+pub(super) fn bind(field: &'static str, address: SocketAddrV4) -> Result<UdpSocket, StartError> {
     UdpSocket::bind(address).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => StartError::PortInUse { field, address },
         _ => StartError::Bind { field, address, source },

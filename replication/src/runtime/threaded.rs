@@ -301,6 +301,8 @@ impl<S: Service> Apply<S> {
             return Ok(());
         }
         self.unflushed = false;
+        let batch = &mut self.batch;
+        self.applier.flush_feedback(&mut |to, packet| batch.push(REQUESTS, to, packet));
         if !self.batch.is_empty() {
             self.answers.transmit(&mut self.batch).map_err(NodeError::Sockets)?;
         }

@@ -124,7 +124,12 @@ pub(super) fn contacts(nodes: u16, unicast: bool) -> Contacts {
     } else {
         Group::Multicast { address: GROUP, interface: Interface::Loopback }
     };
-    Contacts { epoch: 1, nodes: (1..=nodes).map(|id| (NodeId(id), request_address(id))).collect(), group }
+    Contacts {
+        epoch: 1,
+        nodes: (1..=nodes).map(|id| (NodeId(id), request_address(id))).collect(),
+        group,
+        group_stays: false,
+    }
 }
 
 /// Nothing is sent there: the world knows who listens.

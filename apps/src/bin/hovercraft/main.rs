@@ -8,6 +8,7 @@ mod node;
 mod output;
 mod place;
 mod processes;
+mod roles;
 mod sim;
 mod status;
 mod up;
@@ -42,6 +43,8 @@ enum Command {
     Demo(demo::Args),
     Up(up::Args),
     Node(node::Args),
+    Gateway(roles::GatewayArgs),
+    Router(roles::RouterArgs),
     Kv(kv::Args),
     Status(status::Args),
     Cluster(cluster::Args),
@@ -53,6 +56,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Node(args) => node::run(&args),
+        Command::Gateway(args) => roles::gateway(&args),
+        Command::Router(args) => roles::router(&args),
         Command::Kv(args) => kv::run(args),
         Command::Status(args) => status::run(&args),
         Command::Cluster(args) => cluster::run(&args),

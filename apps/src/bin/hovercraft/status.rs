@@ -1,12 +1,14 @@
 //! `hovercraft status`: who leads, how far everybody is, what was dropped and why.
 
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hovercraft::client::ClientOptions;
+use hovercraft::client::{self, ClientOptions};
 use hovercraft::cluster::ClusterConfig;
 use hovercraft::node::{PeerStatus, StatusReport};
+use multicast::role::RoleStatus;
 use serde_json::{Value, json};
 
 use crate::local;
@@ -46,11 +48,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let answers = local::ask_all(&options, &ids);
     let nodes: Vec<(u16, Result<StatusReport, String>)> =
         ids.into_iter().zip(answers).map(|(id, answer)| (id, answer.map_err(|error| error.to_string()))).collect();
+    let roles: Vec<(&str, Result<RoleStatus, String>)> = roles(&config)
+        .map(|(name, address)| (name, client::role_status(&options, address).map_err(|error| error.to_string())))
+        .collect();
     let reports: Vec<StatusReport> = nodes.iter().filter_map(|(_, answer)| answer.clone().ok()).collect();
     let leader = local::leader_of(&reports);
     if args.json {
         let nodes: Vec<Value> = nodes.iter().map(|(id, answer)| to_json(*id, answer)).collect();
-        say(json!({ "config": path, "leader": leader, "nodes": nodes }));
+        let roles: Vec<Value> = roles.iter().map(|(name, answer)| role_to_json(name, answer)).collect();
+        say(json!({ "config": path, "leader": leader, "nodes": nodes, "roles": roles }));
     } else {
         say(table(&nodes));
         if let Some(peers) = peers(&reports) {
@@ -69,11 +75,57 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
                 say(format_args!("n{} dropped: {list}", report.node));
             }
         }
+        for (name, answer) in &roles {
+            say(describe_role(name, answer, args.counters));
+        }
         if leader.is_none() {
             say(no_leader_note(reports.len(), nodes.len()));
         }
     }
     Ok(if leader.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the configuration has between clients and nodes.
+fn roles(config: &ClusterConfig) -> impl Iterator<Item = (&'static str, SocketAddrV4)> {
+    let gateway = config.gateway.map(|gateway| ("gateway", gateway.address));
+    let router = config.router.map(|router| ("router", router.address));
+    gateway.into_iter().chain(router)
+}
+
+/// What a role says about itself: what is so now, and what it has refused, or everything.
+fn describe_role(name: &str, answer: &Result<RoleStatus, String>, all: bool) -> String {
+    let status = match answer {
+        Ok(status) => status,
+        Err(error) => return format!("{name}: {error}"),
+    };
+    let short = |name: &str| name.split_once('.').map_or(name, |(_, short)| short).to_owned();
+    let gauges = status.gauges.iter().map(|gauge| format!("{} {}", short(&gauge.name), gauge.value));
+    let gauges = gauges.collect::<Vec<_>>().join(", ");
+    if all {
+        let counters = status.counters.iter().map(|counter| format!("\n  {:<40} {:>14}", counter.name, counter.value));
+        return format!("\n{name} at {}: {gauges}{}", status.address, counters.collect::<String>());
+    }
+    let dropped = status.counters.iter().filter(|counter| counter.value > 0 && counts_drops(&counter.name));
+    let dropped: Vec<_> = dropped.map(|counter| format!("{} {}", counter.name, counter.value)).collect();
+    let dropped = if dropped.is_empty() { "nothing".to_owned() } else { dropped.join(", ") };
+    format!("{name} at {}: {gauges}\n{name} dropped: {dropped}", status.address)
+}
+
+fn role_to_json(name: &str, answer: &Result<RoleStatus, String>) -> Value {
+    let status = match answer {
+        Ok(status) => status,
+        Err(error) => return json!({ "role": name, "reachable": false, "error": error }),
+    };
+    let values = |list: &[multicast::role::CounterValue]| -> serde_json::Map<String, Value> {
+        list.iter().map(|counter| (counter.name.clone(), counter.value.into())).collect()
+    };
+    json!({
+        "role": status.role,
+        "reachable": true,
+        "address": status.address,
+        "gauges": values(&status.gauges),
+        "counters": values(&status.counters),
+    })
 }
 
 fn no_leader_note(answering: usize, nodes: usize) -> String {
@@ -195,6 +247,9 @@ fn counts_drops(name: &str) -> bool {
             "full",
             "ignored",
             "not_leader",
+            "wrong_policy",
+            "unusable",
+            "cannot_forward",
         ]),
     }
 }
