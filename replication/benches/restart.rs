@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hovercraft::config::NodeConfig;
 use hovercraft::entry::{Entry, EntryKind, RequestHead};
-use hovercraft::storage::{HardState, Persist, Safety, SledStorage, Storage, StoredRecord};
+use hovercraft::storage::{DiskStorage, HardState, Persist, Safety, Storage, StoredRecord};
 use hovercraft::{Addresses, Class, GroupId, Incarnation, MemberId, Membership, Node, NodeId};
 use r2p2::udp::Clock;
 use r2p2::{Digest, Instant};
@@ -46,7 +46,7 @@ fn measure(directory: &Path, body: usize) {
     let began = clock.now();
     let on_disk = read_raw(directory);
     let read = clock.now();
-    let store = SledStorage::open(directory, GroupId(1), member.node(), Safety::Synced).expect("ours");
+    let store = DiskStorage::open(directory, GroupId(1), member.node(), Safety::Synced).expect("ours");
     let stored = store.expect("it is there").load().expect("whole");
     assert_eq!(stored.records.len() as u64, entries);
     let loaded = clock.now();
@@ -67,7 +67,7 @@ fn measure(directory: &Path, body: usize) {
 
 /// Fills a store; returns how many entries are in it.
 fn write(directory: &Path, member: MemberId, membership: &Membership, body: usize) -> u64 {
-    let mut store = SledStorage::make(directory, GroupId(1), member, membership, Safety::Synced).expect("a store");
+    let mut store = DiskStorage::make(directory, GroupId(1), member, membership, Safety::Synced).expect("a store");
     store.load().expect("nothing yet");
     let request = RequestHead {
         client: "127.0.0.1:9".parse().expect("an address"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hovercraft::entry::ENTRY_LEN;
-use hovercraft::storage::{Persist, Safety, SledStorage, Storage, StoredRecord};
+use hovercraft::storage::{DiskStorage, Persist, Safety, Storage, StoredRecord};
 use hovercraft::{Addresses, GroupId, Incarnation, MemberId, Membership, NodeId};
 use r2p2::udp::Clock;
 
@@ -36,7 +36,7 @@ fn measure(directory: &Path, entries: u64) {
     let address = "127.0.0.1:1".parse().expect("an address");
     let membership =
         Membership::of_voters([(member, Addresses { peers: address, requests: address, group_requests: None })]);
-    let mut store = SledStorage::make(directory, GroupId(1), member, &membership, Safety::Synced).expect("a store");
+    let mut store = DiskStorage::make(directory, GroupId(1), member, &membership, Safety::Synced).expect("a store");
     store.load().expect("nothing yet");
     let mut bare = File::create(directory.join("bare")).expect("a file");
     let record = StoredRecord { term: 1, entry: vec![7; ENTRY_LEN].into(), body: Bytes::from_static(&[7; BODY]) };

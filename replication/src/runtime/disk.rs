@@ -7,13 +7,17 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, unbounded};
 use r2p2::udp::Waker;
 
 use super::NodeError;
 use crate::id::NodeId;
 use crate::storage::{Persist, Storage, StorageError};
+
+/// How long nothing comes before the store has time for other things.
+const REST_AFTER: Duration = Duration::from_millis(20);
 
 /// The network thread's end.
 pub(super) struct Disk {
@@ -118,7 +122,18 @@ fn write_all(
     shared: &Shared,
     waker: &Waker,
 ) -> Result<(), StorageError> {
-    while let Ok(first) = batches.recv() {
+    loop {
+        let first = match batches.recv_timeout(REST_AFTER) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                storage.rest()?;
+                match batches.recv() {
+                    Ok(first) => first,
+                    Err(RecvError) => return Ok(()),
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
         let mut number = first.number;
         storage.write(&first)?;
         let mut count = 1;
@@ -134,5 +149,4 @@ fn write_all(
         shared.safe.store(number, Ordering::Release);
         waker.wake();
     }
-    Ok(())
 }

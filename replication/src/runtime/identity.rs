@@ -19,7 +19,7 @@ use crate::cluster::{ClusterConfig, Durability, NodeEntry};
 use crate::entropy;
 use crate::id::{GroupId, Incarnation, MemberId};
 use crate::membership::{MemberRole, Membership};
-use crate::storage::{Safety, SledStorage};
+use crate::storage::{DiskStorage, Safety};
 
 use super::{StartError, life};
 
@@ -30,7 +30,7 @@ pub(super) struct Begun {
     pub(super) life: u64,
     /// Who belongs to the group where its log begins.
     pub(super) membership: Membership,
-    pub(super) storage: Option<SledStorage>,
+    pub(super) storage: Option<DiskStorage>,
 }
 
 /// Why a node is not let in.
@@ -70,14 +70,14 @@ pub(super) fn begin(config: &ClusterConfig, entry: &NodeEntry) -> Result<Begun, 
         Durability::Os | Durability::Sync => {
             let safety = if config.durability == Durability::Sync { Safety::Synced } else { Safety::Written };
             let path = config.node_dir(node)?;
-            let storage = match SledStorage::open(&path, group, node, safety)? {
+            let storage = match DiskStorage::open(&path, group, node, safety)? {
                 Some(storage) => storage,
                 None => {
                     let (member, membership) = match entry.join {
                         false => (entry.member(), config.first_membership()),
                         true => join(config, entry, None)?,
                     };
-                    SledStorage::make(&path, group, member, &membership, safety)?
+                    DiskStorage::make(&path, group, member, &membership, safety)?
                 }
             };
             let identity = storage.identity();

@@ -7,7 +7,7 @@ use crate::id::{GroupId, NodeId};
 use crate::node::refounded;
 use crate::service::SnapshotView;
 use crate::snapshot::{Archive, FileArchive, Opened, SnapshotInfo};
-use crate::storage::{HardState, Persist, Safety, SledStorage, Storage, StorageError};
+use crate::storage::{DiskStorage, HardState, Persist, Safety, Storage, StorageError};
 
 use super::SNAPSHOTS;
 
@@ -49,7 +49,7 @@ pub fn restore(
     let path = config.node_dir(entry.node())?;
     let safety = if config.durability == Durability::Os { Safety::Written } else { Safety::Synced };
     let group = GroupId(config.group);
-    if path.join(SNAPSHOTS).exists() || SledStorage::open(&path, group, node, safety)?.is_some() {
+    if path.join(SNAPSHOTS).exists() || DiskStorage::open(&path, group, node, safety)?.is_some() {
         return Err(RestoreNodeError::HasData(node));
     }
     let newest = backup.list().last().copied().ok_or(RestoreNodeError::Empty)?;
@@ -63,7 +63,7 @@ pub fn restore(
     // nothing.
     let mut archive = FileArchive::open(&path.join(SNAPSHOTS), safety)?;
     let made = archive.put(info.index, info.term, &meta, Box::new(Copied(state)))?;
-    let mut storage = SledStorage::make(&path, group, member, &membership, safety)?;
+    let mut storage = DiskStorage::make(&path, group, member, &membership, safety)?;
     storage.load()?;
     storage.write(&Persist {
         number: 1,

@@ -1,16 +1,14 @@
-//! The bytes of a batch in a store: version, what there is, a checksum over all of it. Big-endian, like the wire.
+//! The bytes of a batch in a store. Big-endian, like the wire. Whoever stores them adds a checksum and a version.
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 2 | version ([`VERSION`]) |
 //! | 2 | flags: 1 = there is a hard state, 2 = something is compacted |
 //! | 4, 4 | number of lives, number of records |
 //! | 8 | index of the first record |
 //! | 16 | term and vote, 0 for none, if there is a hard state |
-//! | 16 | index and term of what is compacted, if something is; not in version 1 |
+//! | 16 | index and term of what is compacted, if something is |
 //! | 16 each | lives: member, life |
 //! | 8, 64, 4, n each | records: term, entry, length of the body, body |
-//! | 8 | SipHash-1-3 of everything before: against accidents, not against forgers |
 
 use std::hash::Hasher;
 
@@ -21,30 +19,24 @@ use super::{HardState, Persist, StorageError, StoredRecord};
 use crate::entry::ENTRY_LEN;
 use crate::id::MemberId;
 
-/// The format that this version writes. It reads the one before, too.
-pub(super) const VERSION: u16 = 2;
-
 const FLAG_HARD_STATE: u16 = 1;
 const FLAG_COMPACTED: u16 = 2;
-const CHECKSUM_LEN: usize = 8;
+/// Of a batch without lives and records, at most.
+const HEAD_LEN: usize = 50;
+/// Of a record without its body.
+const RECORD_LEN: usize = 8 + ENTRY_LEN + 4;
 
-/// A checksum of what is stored.
+/// A checksum of what is stored: against accidents, not against forgers.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(bytes);
     hasher.finish()
 }
 
-/// Whether this version reads what was written in that format.
-pub(super) fn can_read(version: u16) -> bool {
-    version == VERSION || version == VERSION - 1
-}
-
-/// A batch as bytes; its number is not in there.
-pub(super) fn encode(batch: &Persist) -> Vec<u8> {
-    let bodies: usize = batch.records.iter().map(|record| 12 + ENTRY_LEN + record.body.len()).sum();
-    let mut to = Vec::with_capacity(60 + 16 * batch.lives.len() + bodies);
-    to.put_u16(VERSION);
+/// Appends a batch; its number is not in there.
+pub(super) fn put(batch: &Persist, to: &mut Vec<u8>) {
+    let records: usize = batch.records.iter().map(|record| RECORD_LEN + record.body.len()).sum();
+    to.reserve(HEAD_LEN + 16 * batch.lives.len() + records);
     let flag = |is_set, flag| if is_set { flag } else { 0 };
     to.put_u16(flag(batch.hard_state.is_some(), FLAG_HARD_STATE) | flag(batch.compacted.is_some(), FLAG_COMPACTED));
     to.put_u32(batch.lives.len() as u32);
@@ -69,28 +61,15 @@ pub(super) fn encode(batch: &Persist) -> Vec<u8> {
         to.put_u32(body.len() as u32);
         to.put_slice(body);
     }
-    let sum = checksum(&to);
-    to.put_u64(sum);
-    to
 }
 
-/// The batch of this number again.
+/// The batch of this number again, and what is behind it. Its bodies share the memory of `from`.
 ///
 /// # Errors
-/// [`StorageError::Damaged`] if these are not the bytes that were written; [`StorageError::Version`] if a newer version
-/// wrote them.
-pub(super) fn decode(number: u64, bytes: &Bytes) -> Result<Persist, StorageError> {
+/// [`StorageError::Damaged`] if these cannot be the bytes that were written.
+pub(super) fn parse(number: u64, mut from: Bytes) -> Result<(Persist, Bytes), StorageError> {
     let damaged = || StorageError::Damaged(format!("batch {number} is not what was written"));
-    let body = bytes.len().checked_sub(CHECKSUM_LEN).ok_or_else(damaged)?;
-    if checksum(&bytes[..body]) != (&bytes[body..]).get_u64() {
-        return Err(damaged());
-    }
-    let mut from = bytes.slice(..body);
     let read = |_| damaged();
-    let version = from.try_get_u16().map_err(read)?;
-    if !can_read(version) {
-        return Err(StorageError::Version { found: version, known: VERSION });
-    }
     let flags = from.try_get_u16().map_err(read)?;
     let lives_len = from.try_get_u32().map_err(read)?;
     let records_len = from.try_get_u32().map_err(read)?;
@@ -102,8 +81,7 @@ pub(super) fn decode(number: u64, bytes: &Bytes) -> Result<Persist, StorageError
     } else {
         None
     };
-    let known = if version == 1 { FLAG_HARD_STATE } else { FLAG_HARD_STATE | FLAG_COMPACTED };
-    let compacted = if flags & known & FLAG_COMPACTED != 0 {
+    let compacted = if flags & FLAG_COMPACTED != 0 {
         Some((from.try_get_u64().map_err(read)?, from.try_get_u64().map_err(read)?))
     } else {
         None
@@ -120,10 +98,10 @@ pub(super) fn decode(number: u64, bytes: &Bytes) -> Result<Persist, StorageError
         let body = take(&mut from, len as usize).ok_or_else(damaged)?;
         records.push(StoredRecord { term, entry, body });
     }
-    if !from.is_empty() || flags & !known != 0 || first == 0 {
+    if flags & !(FLAG_HARD_STATE | FLAG_COMPACTED) != 0 || first == 0 {
         return Err(damaged());
     }
-    Ok(Persist { number, hard_state, lives, compacted, first, records })
+    Ok((Persist { number, hard_state, lives, compacted, first, records }, from))
 }
 
 fn take(from: &mut Bytes, len: usize) -> Option<Bytes> {
@@ -131,12 +109,12 @@ fn take(from: &mut Bytes, len: usize) -> Option<Bytes> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn batches() -> impl Strategy<Value = Persist> {
+    pub(in super::super) fn batches() -> impl Strategy<Value = Persist> {
         let hard_state = proptest::option::of((0..9u64, 0..3u64)).prop_map(|hard_state| {
             hard_state.map(|(term, vote)| HardState { term, vote: (vote > 0).then(|| MemberId::from_raft(vote)) })
         });
@@ -160,49 +138,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_is_what_was_written(batch in batches()) {
-            prop_assert_eq!(decode(batch.number, &encode(&batch).into()), Ok(batch));
-        }
-
-        #[test]
-        fn any_changed_bit_is_found(batch in batches(), at in any::<proptest::sample::Index>(), bit in 0..8u32) {
-            let mut bytes = encode(&batch);
-            let at = at.index(bytes.len());
-            bytes[at] ^= 1u8 << bit;
-            let found = decode(batch.number, &bytes.into());
-            prop_assert!(matches!(found, Err(StorageError::Damaged(_))), "{:?}", found);
+        fn what_is_read_is_what_was_written(batch in batches(), behind in 0..9usize) {
+            let mut bytes = Vec::new();
+            put(&batch, &mut bytes);
+            bytes.resize(bytes.len() + behind, 7);
+            prop_assert_eq!(parse(batch.number, bytes.into()), Ok((batch, vec![7; behind].into())));
         }
 
         #[test]
         fn a_part_is_not_taken_for_the_whole(batch in batches(), at in any::<proptest::sample::Index>()) {
-            let bytes = Bytes::from(encode(&batch));
-            let cut = bytes.slice(..at.index(bytes.len()));
-            prop_assert!(decode(batch.number, &cut).is_err());
+            let mut bytes = Vec::new();
+            put(&batch, &mut bytes);
+            bytes.truncate(at.index(bytes.len()));
+            prop_assert!(parse(batch.number, bytes.into()).is_err());
         }
-    }
-
-    #[test]
-    fn a_newer_version_is_named() {
-        let bytes = of_version(9, &EMPTY);
-        assert_eq!(decode(1, &bytes), Err(StorageError::Version { found: 9, known: VERSION }));
-    }
-
-    #[test]
-    fn the_version_before_is_read_and_knows_no_compaction() {
-        assert_eq!(decode(1, &of_version(1, &EMPTY)), Ok(EMPTY));
-        let bytes = of_version(1, &Persist { compacted: Some((1, 1)), ..EMPTY });
-        assert!(matches!(decode(1, &bytes), Err(StorageError::Damaged(_))));
-    }
-
-    const EMPTY: Persist =
-        Persist { number: 1, hard_state: None, lives: Vec::new(), compacted: None, first: 1, records: Vec::new() };
-
-    fn of_version(version: u8, batch: &Persist) -> Bytes {
-        let mut bytes = encode(batch);
-        bytes[1] = version;
-        let body = bytes.len() - CHECKSUM_LEN;
-        let sum = checksum(&bytes[..body]).to_be_bytes();
-        bytes[body..].copy_from_slice(&sum);
-        bytes.into()
     }
 }

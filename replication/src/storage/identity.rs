@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 2 | version ([`VERSION`]) |
 //! | 4, 8, 8 | group, member, life |
-//! | n | the membership at first; nothing if the store was made by version 1 |
+//! | n | the membership at first; nothing if a program made the store that did not keep it |
 //! | 8 | checksum over everything before |
 
 use bytes::BufMut;
@@ -13,7 +13,7 @@ use super::{StorageError, codec};
 use crate::id::{GroupId, MemberId};
 use crate::membership::Membership;
 
-/// The format that this version writes. It reads version 1 too, which did not have the membership.
+/// The format that this version writes.
 const VERSION: u16 = 2;
 
 const HEAD_LEN: usize = 22;
@@ -57,9 +57,8 @@ impl Identity {
         }
         let version = u16::from_be_bytes([bytes[0], bytes[1]]);
         let membership = match version {
-            1 | VERSION if len == HEAD_LEN => None,
+            VERSION if len == HEAD_LEN => None,
             VERSION => Some(Membership::parse(&bytes[HEAD_LEN..len]).ok_or_else(damaged)?),
-            1 => return Err(damaged()),
             found => return Err(StorageError::Version { found, known: VERSION }),
         };
         let group = GroupId(u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]));
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn version_one_is_read_and_a_newer_one_is_named() {
+    fn any_other_version_is_named_and_the_membership_may_be_missing() {
         let stored = |version: u16| {
             let mut bytes = version.to_be_bytes().to_vec();
             bytes.extend_from_slice(&[0, 0, 0, 7, 0, 0, 0, 3, 0, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8]);
@@ -105,8 +104,10 @@ mod tests {
             bytes
         };
         let old = Identity { membership: None, ..identity() };
-        assert_eq!(Identity::parse(&stored(1)), Ok(old.clone()));
-        assert_eq!(Identity::parse(&old.emit()), Ok(old), "as a later version writes it again");
-        assert_eq!(Identity::parse(&stored(3)), Err(StorageError::Version { found: 3, known: 2 }));
+        assert_eq!(Identity::parse(&stored(2)), Ok(old.clone()));
+        assert_eq!(Identity::parse(&old.emit()), Ok(old));
+        for found in [1, 3] {
+            assert_eq!(Identity::parse(&stored(found)), Err(StorageError::Version { found, known: 2 }));
+        }
     }
 }

@@ -15,17 +15,17 @@
 //! keep that order must make its batches atomic.
 
 mod codec;
+mod disk;
 mod error;
 mod identity;
-mod sled;
 
 use bytes::Bytes;
 
 use crate::id::{LogIndex, MemberId, Term};
 use crate::snapshot::SnapshotInfo;
 
-pub use self::sled::{Safety, SledStorage};
 pub(crate) use codec::checksum;
+pub use disk::{DiskStorage, Safety};
 pub use error::StorageError;
 pub(crate) use error::io_error;
 pub use identity::Identity;
@@ -127,7 +127,7 @@ impl Stored {
 
 /// Keeps what a node must find again. See the module for the contract.
 pub trait Storage {
-    /// Takes a batch: after a crash of this process it is there, after a crash of the machine it may not be.
+    /// Takes a batch. Until the next sync it may be in this process's memory only.
     ///
     /// # Errors
     /// See [`StorageError`]. What is kept then is unspecified beyond the last sync, and the node must stop.
@@ -138,6 +138,14 @@ pub trait Storage {
     /// # Errors
     /// See [`StorageError`]. A failed sync must not be tried again: the system may have dropped what it could not write.
     fn sync(&mut self) -> Result<(), StorageError>;
+
+    /// Called when nothing has come for a while since a sync: time for what nobody waits for.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn rest(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// What is kept, and safe from now on as after a [`Storage::sync`]: the node relies on all of it at once. What only a
     /// crash of the process has left unsynced must be synced before it is returned.
