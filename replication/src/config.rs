@@ -26,6 +26,9 @@ pub enum Mode {
     /// Bodies by multicast, Append carries metadata only, replies and reads are spread.
     #[default]
     Hovercraft,
+    /// The same, with acknowledgements folded by an aggregator in the network.
+    #[serde(rename = "hovercraft++")]
+    HovercraftPlusPlus,
 }
 
 impl Mode {
@@ -35,7 +38,13 @@ impl Mode {
             Self::Unreplicated => "unreplicated",
             Self::Raft => "raft",
             Self::Hovercraft => "hovercraft",
+            Self::HovercraftPlusPlus => "hovercraft++",
         }
+    }
+
+    /// Whether bodies reach all nodes by themselves, and any node answers.
+    pub fn is_spread(self) -> bool {
+        matches!(self, Self::Hovercraft | Self::HovercraftPlusPlus)
     }
 }
 
@@ -65,6 +74,8 @@ pub struct NodeConfig {
     pub seed: u64,
     /// Key of the request identities; the same in the whole group and in its clients.
     pub digest_key: DigestKey,
+    /// Where the aggregator is, in mode `hovercraft++`. Without one that mode is `hovercraft`.
+    pub aggregator: Option<SocketAddrV4>,
     /// When things happen.
     pub timing: Timing,
     /// How much of everything.
@@ -104,6 +115,13 @@ pub struct Timing {
     pub order_age_max: Duration,
     /// A follower that owes no acknowledgement reports what it has applied after this time at the latest.
     pub applied_report: Duration,
+    /// Shortest time after which a leader does without an aggregator that has not said what a majority has; adapts upwards
+    /// to what it takes, up to [`Timing::append_retry_max`].
+    pub aggregate_min: Duration,
+    /// How long a leader waits before it arms again: at first, and at most if it is in vain again and again.
+    pub arm_retry_min: Duration,
+    /// See there.
+    pub arm_retry_max: Duration,
 }
 
 impl Timing {
@@ -131,6 +149,9 @@ impl Default for Timing {
             stuck_after: Duration::from_secs(1),
             order_age_max: Duration::from_secs(1),
             applied_report: Duration::from_millis(1),
+            aggregate_min: Duration::from_millis(2),
+            arm_retry_min: Duration::from_millis(10),
+            arm_retry_max: Duration::from_secs(1),
         }
     }
 }
@@ -243,6 +264,7 @@ impl NodeConfig {
             archive: false,
             seed: me.raft(),
             digest_key: DigestKey::default(),
+            aggregator: None,
             timing: Timing::default(),
             limits: Limits::default(),
             replier_choice: ReplierChoice::default(),

@@ -514,6 +514,12 @@ impl Consensus {
         }
     }
 
+    /// A notice that is believed.
+    #[cfg(feature = "mutations")]
+    pub(crate) fn commit_unverified(&mut self, commit: LogIndex) {
+        self.commit_to(commit.min(self.log().last()), None);
+    }
+
     /// The crate's own trap, see [`Consensus::step_heartbeat`].
     #[cfg(feature = "mutations")]
     pub(crate) fn commit_unclamped(&mut self, commit: LogIndex) {

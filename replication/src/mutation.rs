@@ -79,6 +79,17 @@ mutations! {
     HeartbeatCommitUnclamped "heartbeat-commit-unclamped" "§6.6" "a heartbeat's commit index goes to Raft as it is";
     EarlyCommitAnySize "early-commit-any-size" "§5.6" "followers of groups of any size commit with the leader alone";
     AppendNotRepeated "append-not-repeated" "§5.4" "the leader does not repeat what is not acknowledged";
+    // The aggregator.
+    AggregatorCountsAnyArm "aggregator-counts-any-arm" "§6.7" "the aggregator counts acknowledgements under any arm id, of any term and epoch";
+    AggregatorCountsLeaderUnsynced "aggregator-counts-leader-unsynced" "§6.7" "the aggregator counts the leader before its disk has synced";
+    AggregatorCountsLearners "aggregator-counts-learners" "§6.7" "the aggregator counts learners";
+    AggregatorBelowFirst "aggregator-below-first" "§6.7" "the aggregator announces indices of earlier terms";
+    AggregatorKeepsCounts "aggregator-keeps-counts" "§6.7" "the aggregator goes on with what was said under an earlier arm id";
+    ArmedDuringChange "armed-during-change" "§6.7" "a leader arms the aggregator while the membership changes";
+    AggCommitUnverified "agg-commit-unverified" "§6.6" "a follower commits what the aggregator says, whatever its own log has there";
+    AggCommitOfAnyTerm "agg-commit-of-any-term" "§6.6" "a follower takes an AggCommit of another term or epoch";
+    AggCommitUnchecked "agg-commit-unchecked" "§8" "a leader takes any AggCommit, whatever its arm id, term and figures";
+    AggregatorWaitedFor "aggregator-waited-for" "§8" "a leader never goes on without the aggregator";
     // Snapshots.
     SnapshotWithoutSessions "snapshot-without-sessions" "§6.8" "a snapshot has the service's state and forgets the sessions";
     CompactedBeforeSafe "compacted-before-safe" "§7.4" "the journal is compacted before the snapshot is safe";
@@ -117,6 +128,20 @@ thread_local! {
 /// Makes a mutation, or none, from now on in this thread.
 pub fn set(mutation: Option<Mutation>) {
     ACTIVE.set(mutation);
+    multicast::mutation::set(mutation.and_then(in_the_network));
+}
+
+/// The same mistake where it is made by what sits in the network.
+fn in_the_network(mutation: Mutation) -> Option<multicast::mutation::Mutation> {
+    use multicast::mutation::Mutation as There;
+    Some(match mutation {
+        Mutation::AggregatorCountsAnyArm => There::AggregatorCountsAnyArm,
+        Mutation::AggregatorCountsLeaderUnsynced => There::AggregatorCountsLeaderUnsynced,
+        Mutation::AggregatorCountsLearners => There::AggregatorCountsLearners,
+        Mutation::AggregatorBelowFirst => There::AggregatorBelowFirst,
+        Mutation::AggregatorKeepsCounts => There::AggregatorKeepsCounts,
+        _ => return None,
+    })
 }
 
 /// The mutation that is made in this thread.

@@ -15,6 +15,8 @@ pub enum Party {
     Node(u16),
     /// A client, by number.
     Client(usize),
+    /// An aggregator, by number.
+    Aggregator(u16),
     /// An address of the test's own.
     Raw,
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Party {
         match self {
             Self::Node(id) => write!(f, "n{id}"),
             Self::Client(number) => write!(f, "c{number}"),
+            Self::Aggregator(number) => write!(f, "a{number}"),
             Self::Raw => write!(f, "raw"),
         }
     }
@@ -111,6 +114,9 @@ pub(crate) fn internal(packet: &Bytes) -> &'static str {
         Some(17) => "snapshot_missing",
         Some(18) => "receiving",
         Some(19) => "installed",
+        Some(20) => "arm",
+        Some(21) => "armed",
+        Some(22) => "agg_commit",
         _ => "fragment",
     }
 }

@@ -110,7 +110,7 @@ impl ClientOptions {
     fn core(&self) -> ClientConfig {
         let config = ClientConfig {
             fan_out: match self.mode {
-                Mode::Hovercraft => Route::Group,
+                Mode::Hovercraft | Mode::HovercraftPlusPlus => Route::Group,
                 Mode::Raft | Mode::Unreplicated => Route::Sticky,
             },
             give_up: self.give_up,

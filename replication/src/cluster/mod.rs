@@ -27,12 +27,13 @@ use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use multicast::aggregator::AggregatorConfig;
 use multicast::{Group, Interface, TTL_DEFAULT};
 use serde::{Deserialize, Serialize};
 
 pub use network::{GatewaySection, RouterChoice, RouterSection};
 pub use ports::LocalPorts;
-pub use sections::{ClientSection, FaultsSection, LimitsSection, SnapshotsSection, TimingSection};
+pub use sections::{AggregatorSection, ClientSection, FaultsSection, LimitsSection, SnapshotsSection, TimingSection};
 pub use validate::{ConfigError, NODES_MAX};
 
 use crate::applier::ApplierConfig;
@@ -93,6 +94,8 @@ pub struct ClusterConfig {
     pub snapshots: SnapshotsSection,
     /// When things happen.
     pub timing: TimingSection,
+    /// The aggregator of mode `hovercraft++`.
+    pub aggregator: AggregatorSection,
     /// The gateway, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewaySection>,
@@ -248,6 +251,7 @@ impl ClusterConfig {
             limits: LimitsSection::default(),
             snapshots: SnapshotsSection::default(),
             timing: TimingSection::default(),
+            aggregator: AggregatorSection { address: ports.aggregator(), ..AggregatorSection::default() },
             gateway: None,
             router: None,
             client: ClientSection::default(),
@@ -335,7 +339,8 @@ impl ClusterConfig {
             mode: self.mode,
             durable: self.durability != Durability::Memory,
             seed: self.seed.map_or(life, |seed| seed ^ me.raft()),
-            timing: self.timing.timing(),
+            aggregator: self.aggregator(),
+            timing: self.timing.timing(&self.aggregator),
             limits: self.limits.limits(self.packet_max(), self.snapshots.limits()),
             replier_choice: self.replier_choice,
             early_commit: self.early_commit,
@@ -390,6 +395,23 @@ impl ClusterConfig {
         self.group_at(self.request_group, |entry| entry.group_requests)
     }
 
+    /// Where the aggregator is, in the mode that has one.
+    pub fn aggregator(&self) -> Option<SocketAddrV4> {
+        (self.mode == Mode::HovercraftPlusPlus).then_some(self.aggregator.address)
+    }
+
+    /// What the core of the aggregator needs to know. `life` is drawn at random for each process. It must receive what
+    /// nodes say to all nodes ([`ClusterConfig::peer_fan_out`]), which without multicast they send to it by themselves.
+    pub fn aggregator_config(&self, life: u64) -> AggregatorConfig {
+        let group = multicast::aggregator::GroupConfig {
+            group: GroupId(self.group),
+            nodes: self.nodes.iter().map(|entry| entry.peers).collect(),
+            multicast: (self.fan_out == FanOut::Multicast).then_some(self.peer_group),
+        };
+        let forward_after = Duration::from_micros(self.aggregator.forward_after_us);
+        AggregatorConfig { forward_after, ..AggregatorConfig::new(life, vec![group]) }
+    }
+
     /// How what nodes say reaches all nodes.
     pub fn peer_fan_out(&self) -> Group {
         self.group_at(self.peer_group, |entry| Some(entry.peers))
@@ -427,7 +449,8 @@ impl ClusterConfig {
                 // One that does not exist leads nowhere; no node will start with it.
                 named @ Interface::Named(_) => named.resolve().is_ok_and(|interface| !interface.loopback),
             };
-        peers || group
+        let aggregator = self.aggregator().is_some_and(|address| !address.ip().is_loopback());
+        peers || group || aggregator
     }
 
     fn interface(&self) -> Interface {

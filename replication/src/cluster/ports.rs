@@ -15,6 +15,7 @@ pub struct LocalPorts {
     /// Requests, group requests, peers; per node.
     nodes: Vec<[u16; 3]>,
     groups: [SocketAddrV4; 2],
+    aggregator: u16,
 }
 
 impl LocalPorts {
@@ -24,7 +25,7 @@ impl LocalPorts {
     pub const SPAN: u16 = 10 * NODES_MAX as u16;
 
     /// Ports that follow from a number, for up to [`NODES_MAX`] nodes: node *i* (from 1) has `base + 10 (i - 1)` for
-    /// requests, and the next two. Bases that are [`LocalPorts::SPAN`] apart do not meet, nor do their multicast
+    /// requests, and the next two; the aggregator has `base + 5`. Bases that are [`LocalPorts::SPAN`] apart do not meet, nor do their multicast
     /// groups.
     ///
     /// # Panics
@@ -38,6 +39,7 @@ impl LocalPorts {
                 SocketAddrV4::new(Ipv4Addr::new(239, 192, high, low), base + 3),
                 SocketAddrV4::new(Ipv4Addr::new(239, 193, high, low), base + 4),
             ],
+            aggregator: base + 5,
         }
     }
 
@@ -69,6 +71,7 @@ impl LocalPorts {
                 SocketAddrV4::new(Ipv4Addr::new(239, 194, a, b), next()?),
                 SocketAddrV4::new(Ipv4Addr::new(239, 195, b, c), next()?),
             ],
+            aggregator: next()?,
         })
     }
 
@@ -83,6 +86,10 @@ impl LocalPorts {
 
     pub(super) fn peer_group(&self) -> SocketAddrV4 {
         self.groups[1]
+    }
+
+    pub(super) fn aggregator(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.aggregator)
     }
 
     pub(super) fn node(&self, index: usize) -> NodeEntry {

@@ -1,9 +1,11 @@
 //! The parts of a configuration with many numbers.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::LocalPorts;
 use crate::config::{Limits, SnapshotLimits, Timing};
 use crate::log::Retention;
 use crate::session::SessionLimits;
@@ -200,7 +202,7 @@ impl Default for TimingSection {
 }
 
 impl TimingSection {
-    pub(crate) fn timing(&self) -> Timing {
+    pub(crate) fn timing(&self, aggregator: &AggregatorSection) -> Timing {
         Timing {
             tick: Duration::from_millis(self.tick_ms),
             fresh: Duration::from_millis(self.fresh_ms),
@@ -211,6 +213,38 @@ impl TimingSection {
             stuck_after: Duration::from_millis(self.stuck_after_ms),
             order_age_max: Duration::from_millis(self.order_age_max_ms),
             applied_report: Duration::from_micros(self.applied_report_us),
+            aggregate_min: Duration::from_micros(aggregator.deadline_min_us),
+            arm_retry_min: Duration::from_millis(aggregator.arm_retry_min_ms),
+            arm_retry_max: Duration::from_millis(aggregator.arm_retry_max_ms),
+        }
+    }
+}
+
+/// The aggregator of mode `hovercraft++` (protocol.md §8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AggregatorSection {
+    /// Where it receives, and sends from.
+    pub address: SocketAddrV4,
+    /// It passes on what commits nothing at most this often, in microseconds.
+    pub forward_after_us: u64,
+    /// Shortest time, in microseconds, after which a leader does without one that has not said what a majority has.
+    pub deadline_min_us: u64,
+    /// How long a leader waits at first before it arms again, in milliseconds.
+    pub arm_retry_min_ms: u64,
+    /// The longest that it waits, in milliseconds.
+    pub arm_retry_max_ms: u64,
+}
+
+impl Default for AggregatorSection {
+    fn default() -> Self {
+        let timing = Timing::default();
+        Self {
+            address: LocalPorts::default().aggregator(),
+            forward_after_us: 100,
+            deadline_min_us: micros(timing.aggregate_min),
+            arm_retry_min_ms: millis(timing.arm_retry_min),
+            arm_retry_max_ms: millis(timing.arm_retry_max),
         }
     }
 }

@@ -72,7 +72,10 @@ fn a_typo_is_named_with_what_was_meant() {
         ("[timing]\ntick = 5", "`timing.tick`, did you mean `tick_ms`?"),
         ("[fault]\nloss = 0.1", "`fault`, did you mean `faults`?"),
         ("[[nodes]]\nid = 1\nrequest = \"127.0.0.1:1\"", "`nodes[0].request`, did you mean `requests`?"),
-        ("zzzzzzzzzz = 1", "there is no key `zzzzzzzzzz`; the keys there are: client, data_dir, durability"),
+        (
+            "zzzzzzzzzz = 1",
+            "there is no key `zzzzzzzzzz`; the keys there are: aggregator, client, data_dir, durability",
+        ),
     ] {
         says(text, expected);
     }
@@ -209,6 +212,8 @@ fn numbers_at_the_limit_and_one_past_it() {
     refused(&changed(&|c| c.timing.tick_ms = 0), "timing.tick_ms is 0");
     refused(&changed(&|c| c.timing.order_age_max_ms = 2001), "timing.order_age_max_ms is 2001");
     refused(&changed(&|c| c.ttl = 256), "ttl is 256");
+    refused(&changed(&|c| c.aggregator.deadline_min_us = 50_001), "aggregator.deadline_min_us is 50001");
+    refused(&changed(&|c| c.aggregator.arm_retry_max_ms = 9), "aggregator.arm_retry_max_ms is 9");
     refused(&changed(&|c| c.seed = Some(u64::MAX)), "seed is");
     for loss in [-0.1, 1.1, f64::NAN] {
         refused(&changed(&|c| c.faults.loss = loss), "faults.loss is");
@@ -217,6 +222,31 @@ fn numbers_at_the_limit_and_one_past_it() {
     let faulty = changed(&|c| c.faults.loss = 0.01);
     faulty.validate().unwrap();
     assert!(faulty.warnings()[0].contains("lose 1 %"), "{:?}", faulty.warnings());
+}
+
+#[test]
+fn an_aggregator_is_where_nodes_reach_it() {
+    let config = ClusterConfig::parse("mode = \"hovercraft++\"").unwrap();
+    assert_eq!(config.mode, Mode::HovercraftPlusPlus);
+    assert_eq!(config.aggregator(), Some("127.0.0.1:7405".parse().unwrap()));
+    let node = config.node_config(config.nodes[0].member(), 1, config.first_membership());
+    assert_eq!(node.aggregator, config.aggregator());
+    assert_eq!(ClusterConfig::default().aggregator(), None, "other modes have none");
+    let core = config.aggregator_config(5);
+    assert_eq!((core.groups[0].nodes.len(), core.groups[0].multicast), (3, Some(config.peer_group)));
+
+    let at = |address: &str| {
+        let mut config = config.clone();
+        config.aggregator.address = address.parse().unwrap();
+        config
+    };
+    refused(&at("127.0.0.1:7402"), "127.0.0.1:7402");
+    refused(&at("239.1.1.1:7405"), "a multicast address");
+    refused(&at("10.0.0.9:7405"), "aggregator.address is 10.0.0.9:7405, outside this machine");
+    let mut elsewhere = config.clone();
+    elsewhere.insecure = true;
+    elsewhere.nodes[1].peers = "10.0.0.2:7412".parse().unwrap();
+    refused(&elsewhere, "on this machine, but nodes are elsewhere");
 }
 
 #[test]
@@ -239,7 +269,7 @@ fn ports_do_not_meet() {
     one.validate().unwrap();
     let all = |config: &ClusterConfig| {
         let own = config.nodes.iter().flat_map(|entry| [entry.requests, entry.group_requests.unwrap(), entry.peers]);
-        own.chain([config.request_group, config.peer_group]).collect::<Vec<_>>()
+        own.chain([config.request_group, config.peer_group, config.aggregator.address]).collect::<Vec<_>>()
     };
     assert!(all(&one).iter().all(|address| !all(&next).contains(address)));
 }

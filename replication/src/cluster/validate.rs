@@ -53,6 +53,17 @@ pub enum ConfigError {
         /// All keys of that section.
         known: String,
     },
+    /// An aggregator that other machines cannot reach.
+    #[error(
+        "aggregator.address is {address}, on this machine, but nodes are elsewhere ({peers}): write the address at which \
+         they reach it, or choose mode = \"hovercraft\""
+    )]
+    AggregatorHere {
+        /// Where it is.
+        address: SocketAddrV4,
+        /// Where one of the nodes is.
+        peers: SocketAddrV4,
+    },
     /// Nobody to join.
     #[error("every node of `nodes` has `join = true`: a group begins with those that have not; remove it from them")]
     NobodyFirst,
@@ -290,6 +301,15 @@ impl ClusterConfig {
                 claim(address, field)?;
             }
         }
+        if let Some(address) = self.aggregator() {
+            let field = "aggregator.address";
+            check_host(field, address)?;
+            claim(address, field.to_owned())?;
+            let elsewhere = self.nodes.iter().find(|entry| !entry.peers.ip().is_loopback());
+            if let Some(entry) = elsewhere.filter(|_| address.ip().is_loopback()) {
+                return Err(ConfigError::AggregatorHere { address, peers: entry.peers });
+            }
+        }
         let gateway = self.gateway.map(|gateway| ("gateway.address", gateway.address));
         let router = self.router.map(|router| ("router.address", router.address));
         for (field, address) in gateway.into_iter().chain(router) {
@@ -316,6 +336,9 @@ impl ClusterConfig {
         let exposed = self.nodes.iter().position(|entry| !entry.peers.ip().is_loopback());
         Err(ConfigError::Insecure {
             what: match exposed {
+                None if self.aggregator().is_some_and(|address| !address.ip().is_loopback()) => {
+                    format!("aggregator.address is {}, outside this machine", self.aggregator.address)
+                }
                 Some(index) => format!("nodes[{index}].peers is {}, outside this machine", self.nodes[index].peers),
                 None => format!("interface = \"{}\" carries the nodes' multicast outside this machine", self.interface),
             },
@@ -367,6 +390,15 @@ impl ClusterConfig {
                 "timing.append_retry_max_ms",
                 timing.append_retry_max_ms,
                 timing.append_retry_min_us.div_ceil(1000),
+                hour_ms,
+            ),
+            ("aggregator.forward_after_us", self.aggregator.forward_after_us, 0, 1_000_000),
+            ("aggregator.deadline_min_us", self.aggregator.deadline_min_us, 1, timing.append_retry_max_ms * 1000),
+            ("aggregator.arm_retry_min_ms", self.aggregator.arm_retry_min_ms, 1, hour_ms),
+            (
+                "aggregator.arm_retry_max_ms",
+                self.aggregator.arm_retry_max_ms,
+                self.aggregator.arm_retry_min_ms,
                 hour_ms,
             ),
             ("timing.hint_after_ms", timing.hint_after_ms, 1, hour_ms),

@@ -74,10 +74,36 @@ counters! {
     acks_sent,
     /// Acknowledgements received.
     acks_received,
+    /// Acknowledgements sent to the aggregator.
+    acks_folded,
     /// Acknowledgements beyond the leader's own log, ignored.
     acks_inflated,
     /// Commit notices sent.
     notices_sent,
+    /// Requests to the aggregator to fold acknowledgements.
+    arms_sent,
+    /// Such requests that were not answered in time.
+    arms_unanswered,
+    /// Armings: answers to these.
+    armings,
+    /// Such answers that come too late, or to nobody.
+    armed_unexpected,
+    /// Times a leader went on without the aggregator because the membership changes, or a member was heard for the first time.
+    disarmed_members,
+    /// Times it did because the aggregator did not say in time what a majority has.
+    agg_commits_missed,
+    /// AggCommits taken.
+    agg_commits_received,
+    /// AggCommits of another term.
+    agg_commits_other_term,
+    /// AggCommits under another arm id than the leader's.
+    agg_commits_other_arm,
+    /// AggCommits by another membership than that of this node's log.
+    agg_commits_other_epoch,
+    /// Figures in AggCommits that go beyond the leader's own log, ignored.
+    agg_figures_inflated,
+    /// Times a leader told the aggregator what it has persisted without an Append.
+    persisted_told,
     /// Heartbeats sent.
     heartbeats_sent,
     /// Bodies found missing when their entry came.

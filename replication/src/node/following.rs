@@ -7,7 +7,6 @@ use std::time::Duration;
 use r2p2::{Digest, Instant};
 
 use super::{Node, rest_of};
-use crate::config::Mode;
 use crate::consensus::Role;
 use crate::id::{LogIndex, MemberId, Term};
 use crate::message::{Append, AppendAck, AppendEntries, Heartbeat, Hint, Message, Reject};
@@ -29,6 +28,8 @@ pub(super) struct Following {
     report_after: Duration,
     /// When it last told the leader about requests that wait.
     hinted: Option<Instant>,
+    /// The arm id of the Append that was taken last; 0 for none.
+    arm: u64,
 }
 
 impl Following {
@@ -44,7 +45,13 @@ impl Following {
             unreported_since: None,
             report_after,
             hinted: None,
+            arm: 0,
         }
+    }
+
+    /// Under which arm id acknowledgements go to the aggregator; 0 if they go to the leader.
+    pub(super) fn arm(&self) -> u64 {
+        self.arm
     }
 
     pub(super) fn owe_ack(&mut self) {
@@ -172,6 +179,10 @@ impl Node {
         };
         let ack = self.ack_now(now, None);
         self.following.heartbeat_ack_due = false;
+        // Who answers a heartbeat tells the leader too: nothing else says that it lives.
+        if self.acknowledge_folded(&ack) && !ack.heartbeat {
+            return;
+        }
         self.send(leader.node(), self.consensus.term(), &Message::AppendAck(ack));
     }
 
@@ -207,7 +218,7 @@ impl Node {
     pub(super) fn hint_leader(&mut self, now: Instant) {
         let after = self.config.timing.hint_after;
         let Some(leader) = self.consensus.leader() else { return };
-        if self.config.mode != Mode::Hovercraft || self.following.hinted.is_some_and(|at| now.since(at) < after) {
+        if !self.config.mode.is_spread() || self.following.hinted.is_some_and(|at| now.since(at) < after) {
             return;
         }
         let identities: Vec<_> = self
@@ -286,7 +297,7 @@ impl Node {
         if taken == 0 && !complete {
             return false;
         }
-        let persisted = append.persisted;
+        let (persisted, arm) = (append.persisted, append.arm);
         let mut prefix = append;
         prefix.entries.0.truncate(taken);
         self.consensus.step_append(from, term, &prefix);
@@ -296,6 +307,7 @@ impl Node {
             self.unordered.take(identity);
         }
         self.following.leader_persisted = self.following.leader_persisted.max(persisted);
+        self.following.arm = arm;
         self.commit_early();
         self.take_notice(0);
         true
@@ -360,7 +372,7 @@ impl Node {
     }
 
     /// Commits what the largest notice of this term allows; the rest when the log has grown.
-    fn take_notice(&mut self, commit: LogIndex) {
+    pub(super) fn take_notice(&mut self, commit: LogIndex) {
         self.following.notice = self.following.notice.max(commit);
         self.consensus.commit_by_notice(self.following.notice);
     }

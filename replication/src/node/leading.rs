@@ -11,6 +11,7 @@ use bytes::Bytes;
 use r2p2::{Digest, Instant, RttEstimator};
 
 use super::Node;
+use super::aggregation::Aggregation;
 use super::handover::Handover;
 use crate::config::{Limits, Mode, NodeConfig, Timing};
 use crate::entry::{ENTRY_LEN, RequestHead};
@@ -44,6 +45,7 @@ pub(super) struct Leading {
     pub(super) window_bytes: VecDeque<(LogIndex, usize)>,
     pub(super) window_bytes_sum: usize,
     pub(super) handover: Handover,
+    pub(super) aggregation: Aggregation,
 }
 
 /// A follower as its leader sees it.
@@ -279,6 +281,8 @@ impl Node {
             window_bytes: VecDeque::new(),
             window_bytes_sum: 0,
             handover: Handover::default(),
+            // The term's first entry is there already.
+            aggregation: Aggregation::new(now, last, &config.timing),
         });
     }
 
@@ -354,7 +358,9 @@ impl Node {
             let replier = match mode {
                 _ if window_full && !mutated!(WindowUnbounded) => None,
                 Mode::Raft | Mode::Unreplicated => Some(me),
-                Mode::Hovercraft => leading.choose(now, me, index, applied, &timing, &limits),
+                Mode::Hovercraft | Mode::HovercraftPlusPlus => {
+                    leading.choose(now, me, index, applied, &timing, &limits)
+                }
             };
             let Some(replier) = replier else {
                 self.counters.ordering_waited += 1;
@@ -418,10 +424,17 @@ impl Node {
                 peer.was_sent(now, last);
             }
             leading.persisted_told = persisted;
-            self.send_entries(&in_step, from, last);
+            let arm = leading.aggregation.arm();
+            if arm.is_some() {
+                leading.aggregation.sent(now, last, persisted);
+            }
+            self.send_entries(&in_step, from, last, arm.unwrap_or(0));
             told = true;
         }
         let Some(leading) = &mut self.leading else { return };
+        // The aggregator has told everybody.
+        let announced = leading.aggregation.announced().min(commit);
+        leading.commit_told = leading.commit_told.max(announced);
         if commit > leading.commit_told && !in_step.is_empty() {
             leading.commit_told = commit;
             // With three voters a follower that holds what the leader has said it persisted needs no notice (§5.6).
@@ -612,7 +625,39 @@ impl Node {
             self.send_entries_to(node, from, to.min(from + burst - 1));
         } else {
             let nodes: Vec<NodeId> = due.iter().map(|(node, ..)| *node).collect();
-            self.send_entries(&nodes, from, to.min(from + burst - 1));
+            // Without arm id: nothing depends on the aggregator.
+            let arm = self.leading.as_ref().and_then(|leading| leading.aggregation.arm());
+            let arm = if mutated!(AggregatorWaitedFor) { arm.unwrap_or(0) } else { 0 };
+            self.send_entries(&nodes, from, to.min(from + burst - 1), arm);
+        }
+    }
+
+    /// Repeats what is not acknowledged, without waiting any longer.
+    pub(super) fn repeat_now(&mut self, now: Instant) {
+        let Some(leading) = &mut self.leading else { return };
+        for peer in leading.peers.iter_mut().filter(|peer| peer.repeat_at.is_some()) {
+            peer.repeat_at = Some(now);
+        }
+        self.repeat_unacknowledged(now);
+    }
+
+    /// A follower has said this to the aggregator, which has told. It does not say when: so nothing here counts as having
+    /// heard of it.
+    pub(super) fn take_figures(&mut self, now: Instant, from: MemberId, matched: LogIndex, applied: LogIndex) {
+        let term = self.consensus.term();
+        let Some(leading) = &mut self.leading else { return };
+        let Some(peer) = leading.peer(from) else { return };
+        let is_new = matched > peer.matched;
+        peer.applied = peer.applied.max(applied);
+        leading.repliers.applied(from.node(), applied);
+        if !is_new {
+            return;
+        }
+        self.consensus.step_ack(from, term, &AppendAck { matched, ..AppendAck::default() });
+        self.advance(now);
+        let Some((matched, _)) = self.consensus.peer(from) else { return };
+        if let Some(peer) = self.leading.as_mut().and_then(|leading| leading.peer(from)) {
+            peer.acknowledged(now, matched);
         }
     }
 
@@ -636,17 +681,17 @@ impl Node {
     }
 
     /// Sends entries to several nodes: by one copy, except in mode `raft`, which is the baseline without multicast.
-    fn send_entries(&mut self, nodes: &[NodeId], from: LogIndex, to: LogIndex) {
+    fn send_entries(&mut self, nodes: &[NodeId], from: LogIndex, to: LogIndex, arm: u64) {
         match self.config.mode {
             Mode::Raft | Mode::Unreplicated => {
                 for node in nodes {
                     self.send_entries_to(*node, from, to);
                 }
             }
-            Mode::Hovercraft => {
+            Mode::Hovercraft | Mode::HovercraftPlusPlus => {
                 for append in self.appends(from, to, usize::MAX, false) {
                     self.counters.appends_shared += 1;
-                    self.emit_append(None, append);
+                    self.emit_append(None, Append { arm, ..append });
                 }
             }
         }

@@ -264,7 +264,8 @@ impl Node {
         self.strangers -= 1;
         let committed = self.to_be_told();
         let answer = match message {
-            Message::Refused(_) => return,
+            // What is no node is not asked who it is.
+            Message::Refused(_) | Message::Armed(_) | Message::AggCommit(_) => return,
             Message::MembersQuery => Message::Members(committed.as_told_to(envelope.from.node())),
             _ if committed.was_removed(envelope.from) && mutated!(RemovedNotTold) => return,
             _ if committed.was_removed(envelope.from) => {
@@ -371,7 +372,7 @@ impl Node {
         if under_way { Err(ChangeError::UnderWay.into()) } else { Ok(()) }
     }
 
-    fn membership_in_flight(&self) -> bool {
+    pub(super) fn membership_in_flight(&self) -> bool {
         let log = self.consensus.log();
         let since: LogIndex = log.membership_since();
         since > self.consensus.commit()

@@ -24,6 +24,7 @@
 //! and every queue is bounded by [`crate::config::Limits`].
 
 mod admin;
+mod aggregation;
 mod bodies;
 mod counters;
 mod feedback;
@@ -119,8 +120,13 @@ pub enum Destination {
         /// Where it is.
         at: SocketAddrV4,
     },
-    /// All other nodes: once by IP multicast, or one copy each.
+    /// All other nodes, and the aggregator if there is one: once by IP multicast, or one copy each.
     Group,
+    /// The aggregator.
+    Aggregator {
+        /// Where it is.
+        at: SocketAddrV4,
+    },
 }
 
 /// A request about the node itself.
@@ -466,7 +472,11 @@ impl Node {
             self.advance_version(now);
             self.advance_membership(now);
             self.order(now);
+            if self.tend_aggregator(now) {
+                self.repeat_now(now);
+            }
             self.replicate(now);
+            self.tell_persisted();
         } else {
             self.acknowledge(now);
         }
@@ -747,6 +757,7 @@ impl Node {
             at(self.held.next_overdue(self.consensus.log().last()), "give up on a gap");
             at(self.following.report_at(), "report applied");
             at(self.leading.as_ref().and_then(Leading::next_repeat), "repeat an unacknowledged Append");
+            at(self.aggregator_due(), "arm, or do without the aggregator");
             at(self.snapshots.receiver.as_ref().and_then(Receiver::next_due), "ask again for a snapshot");
         }
         Output::Timeout(next.0, next.1)

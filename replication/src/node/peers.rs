@@ -69,6 +69,11 @@ impl Node {
         if envelope.from == self.config.me {
             return; // Our own multicast, looped back, or that of a process that was there before.
         }
+        if is_stranger && self.has_aggregator() && self.config.aggregator == Some(from) {
+            self.hear_aggregator(now, &envelope, message);
+            self.advance(now);
+            return;
+        }
         if is_stranger {
             self.handle_stranger(from, &envelope, &message);
             self.advance(now);

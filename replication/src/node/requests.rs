@@ -64,7 +64,7 @@ impl Node {
     pub(super) fn acknowledges_handshakes(&self, now: Instant) -> bool {
         match self.config.mode {
             Mode::Unreplicated => true,
-            Mode::Raft | Mode::Hovercraft => {
+            Mode::Raft | Mode::Hovercraft | Mode::HovercraftPlusPlus => {
                 let heartbeat = self.config.timing.tick * 2 * crate::config::Timing::HEARTBEAT_TICKS as u32;
                 self.heard_quorum(now, heartbeat)
             }
@@ -95,7 +95,7 @@ impl Node {
             Mode::Unreplicated => self.execute_unreplicated(now, head, message.body),
             Mode::Raft if self.leading.is_none() => self.counters.requests_not_leader += 1,
             #[cfg(feature = "mutations")]
-            Mode::Raft | Mode::Hovercraft
+            Mode::Raft | Mode::Hovercraft | Mode::HovercraftPlusPlus
                 if mutated!(LeaderReadsLocally)
                     && self.leading.is_some()
                     && session.is_some()
@@ -104,7 +104,7 @@ impl Node {
             {
                 self.outputs.push_back(Output::Apply(Work::Query { request: head, body: message.body }));
             }
-            Mode::Raft | Mode::Hovercraft => self.take_request(now, head, message.body),
+            Mode::Raft | Mode::Hovercraft | Mode::HovercraftPlusPlus => self.take_request(now, head, message.body),
         }
     }
 

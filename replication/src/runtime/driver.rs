@@ -41,6 +41,8 @@ pub(super) struct About {
     fan_out: FanOut,
     /// Where to send what is for all others.
     peer_group: Vec<SocketAddrV4>,
+    /// Who hears that too, where the network makes no copies.
+    aggregator: Option<SocketAddrV4>,
 }
 
 impl About {
@@ -48,13 +50,14 @@ impl About {
         Self {
             service: service.to_owned(),
             durability: config.durability.name(),
-            resignation: config.timing.timing().election_min(),
+            resignation: config.timing.timing(&config.aggregator).election_min(),
             fan_out: config.fan_out,
             peer_group: match config.fan_out {
                 FanOut::Multicast => vec![config.peer_group],
                 // The node says who they are.
                 FanOut::Unicast => Vec::new(),
             },
+            aggregator: config.aggregator(),
         }
     }
 
@@ -62,7 +65,8 @@ impl About {
     fn members_are(&mut self, me: MemberId, members: &Membership) {
         if self.fan_out == FanOut::Unicast {
             let others = members.members.iter().filter(|(id, _)| **id != me);
-            self.peer_group = others.map(|(_, member)| member.addresses.peers).collect();
+            let others = others.map(|(_, member)| member.addresses.peers);
+            self.peer_group = others.chain(self.aggregator).collect();
         }
     }
 }
@@ -231,7 +235,9 @@ impl<E: Execution> Driver<E> {
                 Output::Peers { to: Destination::Group, packet } => {
                     self.consensus.push_many(PEERS, &self.about.peer_group, packet);
                 }
-                Output::Peers { to: Destination::Peer { at, .. }, packet } => self.consensus.push(PEERS, at, packet),
+                Output::Peers { to: Destination::Peer { at, .. } | Destination::Aggregator { at }, packet } => {
+                    self.consensus.push(PEERS, at, packet);
+                }
                 Output::Members(members) => self.about.members_are(self.node.me(), &members),
                 Output::Client { to, packet } => self.answers.push(REQUESTS, to, packet),
                 Output::Apply(work) => self.execution.push(work),

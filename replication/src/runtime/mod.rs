@@ -58,7 +58,7 @@ use r2p2::udp::{Clock, SetupError, Waker};
 pub use identity::JoinGroupError;
 pub use life::LifeError;
 pub use restore::{RestoreNodeError, restore};
-pub use roles::{RoleStartError, gateway, router};
+pub use roles::{RoleStartError, aggregator, gateway, router};
 
 use crate::applier::{Applier, ApplierConfig, ApplyPanic, RestoreError};
 use crate::cluster::{ClusterConfig, ConfigError, Threads};

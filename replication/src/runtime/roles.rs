@@ -3,13 +3,14 @@
 use std::net::UdpSocket;
 
 use multicast::SenderError;
+use multicast::aggregator::Aggregator;
 use multicast::gateway::Gateway;
 use multicast::role::{self, Role, RoleOptions, RunningRole};
 use r2p2::router::Router;
 use r2p2::udp::{Clock, SocketOptions};
 
 use super::{StartError, sockets};
-use crate::cluster::{ClusterConfig, ConfigError};
+use crate::cluster::{ClusterConfig, ConfigError, FanOut};
 use crate::entropy;
 
 /// Why a role does not start.
@@ -30,6 +31,18 @@ pub enum RoleStartError {
     /// The group cannot be sent to.
     #[error("`request_group`: {0}")]
     Sender(#[from] SenderError),
+    /// The nodes' group cannot be sent to.
+    #[error("`peer_group`: {0}")]
+    PeerSender(SenderError),
+    /// What nodes say to each other cannot be heard.
+    #[error("`peer_group`: {0}")]
+    Join(#[from] multicast::JoinError),
+    /// Another mode.
+    #[error("mode = \"{mode}\" has no aggregator; write mode = \"hovercraft++\"")]
+    NoAggregator {
+        /// The mode.
+        mode: &'static str,
+    },
     /// It cannot run.
     #[error(transparent)]
     Role(#[from] role::RoleStartError),
@@ -60,6 +73,25 @@ pub fn router(config: &ClusterConfig) -> Result<RunningRole, RoleStartError> {
     start(config, Router::new(router, entropy::draw()), socket, Vec::new())
 }
 
+/// Starts the aggregator of a configuration, as a thread of this process.
+///
+/// # Errors
+/// What is in the way, and what to do about it.
+pub fn aggregator(config: &ClusterConfig) -> Result<RunningRole, RoleStartError> {
+    config.validate()?;
+    let no_aggregator = RoleStartError::NoAggregator { mode: config.mode.name() };
+    let address = config.aggregator().ok_or(no_aggregator)?;
+    let socket = sockets::bind("aggregator.address", address)?;
+    let group = config.peer_fan_out();
+    group.configure_sender(&socket, config.ttl).map_err(RoleStartError::PeerSender)?;
+    let joined = match config.fan_out {
+        FanOut::Multicast => vec![group.join(address)?],
+        // Nodes send it a copy.
+        FanOut::Unicast => Vec::new(),
+    };
+    start(config, Aggregator::new(config.aggregator_config(entropy::draw())), socket, joined)
+}
+
 fn start<R: Role>(
     config: &ClusterConfig,
     core: R,
@@ -71,6 +103,8 @@ fn start<R: Role>(
         send_buffer: config.limits.send_buffer,
         ..SocketOptions::default()
     };
+    // An aggregator hears what nodes say to each other.
+    let socket = SocketOptions { datagram_max: socket.datagram_max.max(config.packet_max()), ..socket };
     let options = RoleOptions { group: config.group, spin: config.spin(), socket };
     Ok(role::start(core, Clock::new(), own, joined, options)?)
 }

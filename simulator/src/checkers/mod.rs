@@ -19,7 +19,7 @@
 //! | 5 | at most B entries owed by a replier | [`replier_queue`] |
 //! | 5 | at most P entries announced and not applied | [`window`] |
 //! | 6 | no follower commits another entry than the committed one | [`verified`] |
-//! | 7 | about the aggregator, which does not exist yet | |
+//! | 7 | the aggregator says what it was told under its arm id, and announces what a majority of voters has | [`aggregated`] |
 //! | 8 | every operation takes effect at most once | [`at_most_once`] |
 //! | 8 | what a client has given up takes no effect any more | [`fence`] |
 //! | 8 | a plain request is ordered once for as long as it is remembered | [`plain_once`] |
@@ -38,6 +38,7 @@
 //! Whoever counts ([`elected`], [`pre_vote`], [`verified`]) does so by the memberships in the log of the node that is
 //! judged, both halves of joint ones, and counts identities: another incarnation of a node is somebody else.
 
+pub mod aggregated;
 pub mod at_most_once;
 pub mod bodies;
 pub mod changes;
@@ -112,6 +113,7 @@ pub struct Checkers {
     plain_once: plain_once::PlainOnce,
     log_time: log_time::LogTime,
     same_answer: same_answer::SameAnswer,
+    aggregated: aggregated::Aggregated,
     /// What of each node's log has been looked at.
     seen: BTreeMap<NodeId, Seen>,
 }
@@ -158,6 +160,7 @@ impl Checkers {
             plain_once: plain_once::PlainOnce::new(config.limits.plain),
             log_time: log_time::LogTime::default(),
             same_answer: same_answer::SameAnswer::default(),
+            aggregated: aggregated::Aggregated::default(),
             seen: BTreeMap::new(),
         }
     }
@@ -194,6 +197,11 @@ impl Checkers {
         let from = envelope.from;
         match message {
             Message::AppendAck(ack) => self.replier_queue.reported(to, from.node(), ack.applied),
+            Message::AggCommit(said) => {
+                for of in &said.members {
+                    self.replier_queue.reported(to, of.id.node(), of.applied);
+                }
+            }
             Message::VoteReply(reply) if reply.pre && !reply.reject => self.pre_vote.granted(to, envelope.term, from),
             Message::VoteReply(reply) if !reply.pre && !reply.reject => self.elected.granted(to, envelope.term, from),
             _ => {}
@@ -206,6 +214,11 @@ impl Checkers {
         let id = me.node();
         match message {
             Message::Members(membership) => self.epochs.told(id, membership),
+            Message::Arm(arm) => {
+                let membership = node.membership();
+                let committed = node.committed_membership() == membership;
+                self.aggregated.asks(id, arm, membership, committed)
+            }
             // One of an earlier term is about a log that may have been replaced since.
             Message::AppendAck(ack) if term == node.consensus().term() => {
                 bodies::acknowledged(id, ack.matched, node.consensus().persisted())
@@ -217,7 +230,7 @@ impl Checkers {
             }
             Message::VoteReply(reply) if !reply.pre && !reply.reject => match to {
                 Destination::Peer { node: candidate, .. } => self.votes.votes(me, term, candidate),
-                Destination::Group => Ok(()),
+                Destination::Group | Destination::Aggregator { .. } => Ok(()),
             },
             _ => Ok(()),
         }
@@ -226,7 +239,25 @@ impl Checkers {
     /// Whether a message of this name, as [`crate::Flight::what`] gives it, is worth parsing for [`Checkers::sent`] and
     /// [`Checkers::received`].
     pub fn cares(what: &str) -> bool {
-        matches!(what, "append_ack" | "vote" | "vote_reply" | "members")
+        matches!(what, "append_ack" | "vote" | "vote_reply" | "members" | "arm" | "agg_commit")
+    }
+
+    /// A process starts as this aggregator.
+    pub fn aggregator_started(&mut self, number: u16) {
+        self.aggregated.started(number);
+    }
+
+    /// A datagram reaches an aggregator.
+    pub fn aggregator_heard(&mut self, number: u16, packet: &Bytes) {
+        self.aggregated.heard(number, packet);
+    }
+
+    /// An aggregator sends a datagram.
+    ///
+    /// # Errors
+    /// See [`aggregated`].
+    pub fn aggregator_said(&mut self, number: u16, packet: &Bytes) -> Result {
+        self.aggregated.says(number, packet)
     }
 
     /// A node sends a packet to a client.
@@ -400,7 +431,7 @@ impl Checkers {
         }
         let members = log.membership();
         self.replier_queue.answer(id, |node| members.incoming().any(|member| member.node() == node));
-        if self.mode == Mode::Hovercraft {
+        if self.mode.is_spread() {
             self.replier_queue.check(id, self.limits.replier_queue_max)?;
         }
         let first = self.replier_queue.first(id);

@@ -13,6 +13,21 @@ pub enum Violation {
     /// Something was logged as an error, which nothing that is prepared for faults has reason to.
     #[error("an error was logged: {what}")]
     ErrorEvent { what: String },
+    /// See [`super::aggregated`].
+    #[error("§6.7 {node} arms the aggregator for epoch {epoch} while the membership changes")]
+    ArmsDuringChange { node: NodeId, epoch: u64 },
+    /// See [`super::aggregated`].
+    #[error("§6.7 aggregator {number} says something under {arm:x}, under which nobody has armed it")]
+    AggregatorNotArmed { number: u16, arm: u64 },
+    /// See [`super::aggregated`].
+    #[error("§6.7 aggregator {number} says that {member:?} has {said}, which has said {told} under that arm id")]
+    AggregatorInvents { number: u16, member: MemberId, said: LogIndex, told: LogIndex },
+    /// See [`super::aggregated`].
+    #[error(
+        "§6.7 aggregator {number} announces {commit} in a term that begins with {first}; a majority of its voters has \
+         {majority}"
+    )]
+    AggregatorAnnounces { number: u16, commit: LogIndex, majority: LogIndex, first: LogIndex },
     /// See [`super::one_leader`].
     #[error("§6.1 one leader per term: {first:?} and {second:?} both lead term {term}")]
     TwoLeaders { term: Term, first: MemberId, second: MemberId },

@@ -21,9 +21,16 @@ const FATES: [&str; 6] = ["delivered", "lost", "cut off", "unheard", "overflowed
 
 pub(super) fn of(recording: &Recording, about: &About) -> Value {
     let raw = recording.datagrams().any(|datagram| datagram.from == Party::Raw || datagram.to == Party::Raw);
+    let mut aggregators: Vec<Party> = recording.datagrams().map(|datagram| datagram.to).collect();
+    aggregators.retain(|party| matches!(party, Party::Aggregator(_)));
+    aggregators.sort_unstable();
+    aggregators.dedup();
     let nodes = (1..=recording.nodes).map(Party::Node);
-    let parties: Vec<Party> =
-        nodes.chain((0..recording.clients).map(Party::Client)).chain(raw.then_some(Party::Raw)).collect();
+    let parties: Vec<Party> = nodes
+        .chain((0..recording.clients).map(Party::Client))
+        .chain(aggregators)
+        .chain(raw.then_some(Party::Raw))
+        .collect();
     let places: BTreeMap<Party, usize> = parties.iter().enumerate().map(|(place, party)| (*party, place)).collect();
     let mut moments: Vec<Value> = recording.moments().map(|moment| moment_value(moment, &places)).collect();
     let recorded = recording.moments().position(|moment| moment.what == What::Violated);

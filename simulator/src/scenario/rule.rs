@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hovercraft::Service;
 
 use crate::flight::{Flight, Party};
-use crate::world::{World, client_address, peer_address, request_address};
+use crate::world::{World, aggregator_address, client_address, peer_address, request_address};
 
 /// A rule about datagrams, in force from the moment at which it was made. Every word narrows it down further; it may be
 /// forgotten about, or asked later what it has done.
@@ -139,7 +139,8 @@ impl Shared {
         }
         self.hits += 1;
         if let Some(held) = &mut self.held {
-            let internal = matches!((flight.from, flight.to), (Party::Node(_), Party::Node(_)));
+            let is_inside = |party| matches!(party, Party::Node(_) | Party::Aggregator(_));
+            let internal = is_inside(flight.from) && is_inside(flight.to);
             held.push((address(flight.from, internal), address(flight.to, internal), flight.packet.clone()));
         }
         !self.passing
@@ -151,6 +152,7 @@ fn address(party: Party, internal: bool) -> SocketAddrV4 {
         Party::Node(id) if internal => peer_address(id),
         Party::Node(id) => request_address(id),
         Party::Client(number) => client_address(number),
+        Party::Aggregator(_) => aggregator_address(),
         Party::Raw => panic!("only what nodes and clients of the world send each other can be held back"),
     }
 }

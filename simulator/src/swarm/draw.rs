@@ -16,7 +16,11 @@ impl Options {
     /// What this seed stands for.
     pub fn draw(seed: u64) -> Self {
         let draw = Draw(seed);
-        let mode = *draw.pick("mode", &MODES);
+        let mode = match *draw.pick("mode", &MODES) {
+            // Drawn from a stream of its own: what was drawn before it existed stays what it was.
+            Mode::Hovercraft if draw.chance("aggregator", 0.4) => Mode::HovercraftPlusPlus,
+            mode => mode,
+        };
         let nodes = *draw.pick("nodes", &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7, 8, 9]);
         let lossy_receivers = draw.chance("lossy receivers", 0.3);
         let loss_of = |id: u16| if lossy_receivers { draw.share_of("receiver loss", id.into(), 0.5) } else { 0.0 };
@@ -37,6 +41,10 @@ impl Options {
             mode,
             replier_choice: *draw
                 .pick("replier choice", &[ReplierChoice::Jbsq, ReplierChoice::Jbsq, ReplierChoice::Random]),
+            aggregator_crashes: draw.chance("aggregator crashes", 0.5),
+            aggregator_pauses: draw.chance("aggregator pauses", 0.5),
+            aggregator_cuts: draw.chance("aggregator cuts", 0.5),
+            aggregator_twins: draw.chance("aggregator twins", 0.5),
             early_commit: draw.chance("early commit", 0.7),
             network: network(draw),
             receiver_loss: (1..=nodes).map(loss_of).collect(),

@@ -49,11 +49,19 @@ pub enum FaultKind {
     Replace,
     /// Leadership is handed over.
     Transfer,
+    /// The aggregators die; one is started again.
+    AggCrash,
+    /// An aggregator stands still; another one is started, or not.
+    AggPause,
+    /// An aggregator is cut off from some nodes, in one direction or both.
+    AggCut,
+    /// A second aggregator is there for a while.
+    AggTwin,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Split,
         Self::OneWay,
         Self::Partial,
@@ -70,6 +78,10 @@ impl FaultKind {
         Self::Leave,
         Self::Replace,
         Self::Transfer,
+        Self::AggCrash,
+        Self::AggPause,
+        Self::AggCut,
+        Self::AggTwin,
     ];
 
     /// Its name, as overrides write it.
@@ -91,6 +103,10 @@ impl FaultKind {
             Self::Leave => "leave",
             Self::Replace => "replace",
             Self::Transfer => "transfer",
+            Self::AggCrash => "aggcrash",
+            Self::AggPause => "aggpause",
+            Self::AggCut => "aggcut",
+            Self::AggTwin => "aggtwin",
         }
     }
 
@@ -114,6 +130,10 @@ impl FaultKind {
             Self::Leave => any(options.leaves),
             Self::Replace => any(options.replaces),
             Self::Transfer => any(options.transfers),
+            Self::AggCrash => any(options.aggregator_crashes && options.aggregators() > 0),
+            Self::AggPause => any(options.aggregator_pauses && options.aggregators() > 0),
+            Self::AggCut => any(options.aggregator_cuts && options.aggregators() > 0),
+            Self::AggTwin => any(options.aggregator_twins && options.aggregators() > 0),
         }
     }
 
@@ -129,6 +149,9 @@ impl FaultKind {
             Self::SlowDisks => (8, 4),
             Self::Join | Self::Leave | Self::Replace => (3, 0),
             Self::Transfer => (4, 0),
+            Self::AggCrash => (4, 2),
+            Self::AggPause | Self::AggTwin => (4, 4),
+            Self::AggCut => (4, 5),
         }
     }
 }

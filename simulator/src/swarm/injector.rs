@@ -149,6 +149,20 @@ impl Injector {
             FaultKind::Join | FaultKind::Leave | FaultKind::Replace | FaultKind::Transfer => {
                 self.operator.shall(fault);
             }
+            FaultKind::AggCrash => {
+                (0..world.aggregators()).for_each(|number| world.kill_aggregator(number));
+            }
+            FaultKind::AggPause => {
+                world.pause_aggregator(0);
+                if rng.random_bool(0.5) {
+                    world.start_aggregator(1);
+                }
+            }
+            FaultKind::AggTwin => world.start_aggregator(1),
+            FaultKind::AggCut => {
+                let number = rng.random_range(0..world.aggregators());
+                self.cut(world, fault.id, spokes(number, world.hosts(), rng));
+            }
         }
         if !fault.lasts.is_zero() {
             self.schedule(world.now() + fault.lasts, Turn::Passes(fault.id));
@@ -163,6 +177,12 @@ impl Injector {
         for node in freed {
             self.paused.remove(&node);
             world.resume(node);
+        }
+        match id.kind {
+            FaultKind::AggCrash => world.start_aggregator(0),
+            FaultKind::AggPause => world.resume_aggregator(0),
+            FaultKind::AggTwin => world.kill_aggregator(1),
+            _ => {}
         }
         if id.kind == FaultKind::SlowDisks {
             world.set_disks(options.disk.unwrap_or_default());
@@ -183,6 +203,11 @@ impl Injector {
         }
         self.operator.heal();
         self.due.clear();
+        if world.aggregators() > 0 {
+            world.resume_aggregator(0);
+            world.start_aggregator(0);
+            world.kill_aggregator(1);
+        }
         for id in 1..=world.hosts() {
             world.set_processing(id, None);
             world.resume(id);
@@ -269,6 +294,21 @@ fn sides(options: &Options, hosts: u16, rng: &mut SmallRng, both_ways: bool) -> 
             if both_ways {
                 pairs.push((b, a));
             }
+        }
+    }
+    pairs
+}
+
+/// Between an aggregator and some nodes, in either direction or both.
+fn spokes(number: u16, hosts: u16, rng: &mut SmallRng) -> Vec<(Party, Party)> {
+    let mut pairs = Vec::new();
+    for id in 1..=hosts {
+        let (node, aggregator) = (Party::Node(id), Party::Aggregator(number));
+        match rng.random_range(0..6) {
+            0 => pairs.push((node, aggregator)),
+            1 => pairs.push((aggregator, node)),
+            2 => pairs.extend([(node, aggregator), (aggregator, node)]),
+            _ => {}
         }
     }
     pairs

@@ -23,6 +23,14 @@ pub struct Options {
     pub spares: u16,
     /// The mode.
     pub mode: Mode,
+    /// In mode `hovercraft++`: whether aggregators die and are started again.
+    pub aggregator_crashes: bool,
+    /// Whether they stand still, and another one is started meanwhile as often as not.
+    pub aggregator_pauses: bool,
+    /// Whether they are cut off from some nodes.
+    pub aggregator_cuts: bool,
+    /// Whether a second one is there at times.
+    pub aggregator_twins: bool,
     /// How a replier is chosen.
     pub replier_choice: ReplierChoice,
     /// Followers of groups of three commit without a notice.
@@ -158,6 +166,11 @@ impl Options {
         }
     }
 
+    /// Hosts for aggregators.
+    pub fn aggregators(&self) -> u16 {
+        if self.mode == Mode::HovercraftPlusPlus { 2 } else { 0 }
+    }
+
     /// Whether the members of the group may become others.
     pub fn changes_members(&self) -> bool {
         self.joins || self.leaves || self.replaces
@@ -168,6 +181,7 @@ impl Options {
         let mut config = WorldConfig::new(self.seed, self.nodes);
         config.collect = true;
         config.spares = self.spares;
+        config.aggregators = self.aggregators();
         config.clients = self.clients + self.plain_clients;
         config.plain_clients = self.plain_clients;
         config.network = self.network;
@@ -202,7 +216,7 @@ impl Options {
         config.sessions.cache_bytes_max = self.reply_cache_bytes_max;
         // Whoever waits gets an answer; giving up would hide that there is none.
         config.client.give_up = Duration::from_secs(3600);
-        if self.mode != Mode::Hovercraft {
+        if !self.mode.is_spread() {
             config.client.fan_out = Route::Sticky;
         }
         config
@@ -259,6 +273,13 @@ impl fmt::Display for Options {
             "members    {} spare hosts; joins {}, leaves {}, replaced {}, leadership transferred {}",
             self.spares, self.joins, self.leaves, self.replaces, self.transfers
         )?;
+        if self.aggregators() > 0 {
+            writeln!(
+                f,
+                "aggregator crashes {}, pauses {}, cut off {}, there twice {}",
+                self.aggregator_crashes, self.aggregator_pauses, self.aggregator_cuts, self.aggregator_twins
+            )?;
+        }
         writeln!(
             f,
             "clocks     drift up to {} ppm, jump by up to {:?}, stand still for up to {:?}",

@@ -36,6 +36,15 @@ pub const FEATURES: &[Feature] = &[
     feature("leaves", |o| o.leaves = false),
     feature("replaces", |o| o.replaces = false),
     feature("transfers", |o| o.transfers = false),
+    feature("aggregator", |o| {
+        if o.mode == Mode::HovercraftPlusPlus {
+            o.mode = Mode::Hovercraft;
+        }
+    }),
+    feature("aggregator-crashes", |o| o.aggregator_crashes = false),
+    feature("aggregator-pauses", |o| o.aggregator_pauses = false),
+    feature("aggregator-cuts", |o| o.aggregator_cuts = false),
+    feature("aggregator-twins", |o| o.aggregator_twins = false),
     feature("drift", |o| o.drift_ppm_max = 0),
     feature("jumps", |o| o.jump_max = Duration::ZERO),
     feature("stalls", |o| o.stall_max = Duration::ZERO),

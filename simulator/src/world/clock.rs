@@ -146,6 +146,7 @@ impl<S: Service> World<S> {
         match party {
             Party::Node(id) => Some(&self.host(id).clock),
             Party::Client(number) => Some(&self.clients[number].clock),
+            Party::Aggregator(number) => self.aggregators.get(usize::from(number)).map(|host| &host.clock),
             Party::Raw => None,
         }
     }
@@ -191,6 +192,10 @@ impl<S: Service> World<S> {
             Party::Client(number) => {
                 let client = &mut self.clients[number];
                 Some((&mut client.clock, &mut client.alarm))
+            }
+            Party::Aggregator(number) => {
+                let host = self.aggregators.get_mut(usize::from(number))?;
+                Some((&mut host.clock, &mut host.alarm))
             }
             Party::Raw => None,
         }

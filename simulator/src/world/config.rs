@@ -21,6 +21,9 @@ pub struct WorldConfig {
     pub nodes: u16,
     /// Hosts on which nothing runs at first, numbered after those of the nodes: [`World::admit`](crate::World::admit).
     pub spares: u16,
+    /// Hosts for aggregators, each with one that runs from the beginning if it is the first; they are of use in mode
+    /// `hovercraft++` only.
+    pub aggregators: u16,
     /// Clients.
     pub clients: usize,
     /// How many of them, the first ones, do without sessions.
@@ -59,6 +62,7 @@ impl WorldConfig {
             seed,
             nodes,
             spares: 0,
+            aggregators: 0,
             clients: 1,
             plain_clients: 0,
             network: NetworkConfig::default(),

@@ -61,6 +61,7 @@ impl<S: Service> World<S> {
                 self.clients[number].core.handle_datagram(now, from, &packet);
                 self.drive_client(number);
             }
+            Party::Aggregator(number) => self.deliver_to_aggregator(number, from, packet),
             Party::Raw => self.mailboxes.entry(address).or_default().push(packet),
         }
     }
@@ -227,7 +228,7 @@ impl<S: Service> World<S> {
             if let Some(disk) = disk {
                 let to = match to {
                     Destination::Peer { node, .. } => Some(*node),
-                    Destination::Group => None,
+                    Destination::Group | Destination::Aggregator { .. } => None,
                 };
                 let safe = disk.hard_state();
                 checkers::persisted::voted(node.me(), safe, envelope.term, to, &message)?;
@@ -247,7 +248,7 @@ impl<S: Service> World<S> {
     fn send(&mut self, id: u16, output: Output) {
         let me = Party::Node(id);
         match output {
-            Output::Peers { to: Destination::Peer { at, .. }, packet } => {
+            Output::Peers { to: Destination::Peer { at, .. } | Destination::Aggregator { at }, packet } => {
                 self.transmit(me, peer_address(id), self.party(at), at, Via::Unicast, packet);
             }
             Output::Peers { to: Destination::Group, packet } => {

@@ -35,6 +35,8 @@ pub struct Faults {
     pub pauses: u64,
     /// Nodes started again on what they had kept.
     pub restarts: u64,
+    /// Aggregators killed.
+    pub aggregator_kills: u64,
     /// Nodes let into the group and started.
     pub admissions: u64,
     /// Disks that became full or broke.
@@ -74,6 +76,8 @@ pub enum What {
     Paused(u16),
     /// A node goes on.
     Resumed(u16),
+    /// Something becomes of an aggregator.
+    Aggregator(u16, &'static str),
     /// A node has another role, or the same in another term.
     Role { id: u16, role: Role, term: Term, commit: LogIndex, applied: LogIndex },
     /// A clock jumps ahead.
@@ -115,6 +119,7 @@ impl fmt::Display for What {
             Self::Stopped(id) => write!(f, "n{id} stops"),
             Self::Paused(id) => write!(f, "n{id} is paused"),
             Self::Resumed(id) => write!(f, "n{id} goes on"),
+            Self::Aggregator(number, what) => write!(f, "a{number} {what}"),
             Self::Role { id, role, term, commit, applied } => {
                 let what = match role {
                     Role::Leader => "leads",

@@ -2,6 +2,7 @@
 //! decides everything.
 
 mod addresses;
+mod aggregators;
 mod alarm;
 mod archive;
 mod clients;
@@ -32,7 +33,7 @@ use r2p2::client::ClientConfig;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-pub use addresses::{addresses, client_address, peer_address, request_address};
+pub use addresses::{addresses, aggregator_address, client_address, peer_address, request_address};
 pub use clock::ClockConfig;
 pub use config::WorldConfig;
 pub use disk::{DiskConfig, DiskFault};
@@ -46,6 +47,7 @@ use crate::network::Network;
 use crate::recording::Recording;
 use crate::schedule::Schedule;
 use crate::streams::stream;
+use aggregators::AggregatorHost;
 use alarm::Alarm;
 use archive::Archive;
 use clients::ClientHost;
@@ -66,6 +68,7 @@ pub struct World<S: Service> {
     events_now: u64,
     hosts: Vec<Host<S>>,
     clients: Vec<ClientHost>,
+    aggregators: Vec<AggregatorHost>,
     /// Datagrams to addresses that belong to nobody: raw clients of a test.
     mailboxes: BTreeMap<SocketAddrV4, Vec<Bytes>>,
     rules: Vec<(u64, Rule)>,
@@ -108,10 +111,12 @@ const EVENTS_PER_INSTANT_MAX: u64 = 100_000;
 
 impl<S: Service> World<S> {
     /// A world in which all nodes have just started and nobody leads.
-    pub fn new(config: WorldConfig, make_service: impl Fn() -> S + 'static) -> Self {
+    pub fn new(mut config: WorldConfig, make_service: impl Fn() -> S + 'static) -> Self {
         let rng = stream(config.seed, "corruption", 0);
         let seed = stream(config.seed, "network", 0).random();
-        let network = Network::new(seed, usize::from(config.hosts()) + config.clients, config.network);
+        let parties = usize::from(config.hosts() + config.aggregators) + config.clients;
+        let network = Network::new(seed, parties, config.network);
+        config.node.aggregator = (config.aggregators > 0).then(aggregator_address);
         let mut world = Self {
             make_service: Box::new(make_service),
             now: Instant::ZERO,
@@ -121,6 +126,7 @@ impl<S: Service> World<S> {
             events_now: 0,
             hosts: Vec::new(),
             clients: Vec::new(),
+            aggregators: Vec::new(),
             mailboxes: BTreeMap::new(),
             rules: Vec::new(),
             blocked: BTreeSet::new(),
@@ -140,6 +146,10 @@ impl<S: Service> World<S> {
         };
         if let Some(recording) = world.config.recording {
             world.recording = Some(Box::new(Recording::new(recording, world.config.hosts(), world.config.clients)));
+        }
+        world.aggregators.resize_with(world.config.aggregators.into(), AggregatorHost::default);
+        if !world.aggregators.is_empty() {
+            world.start_aggregator(0);
         }
         let first = first_membership(world.config.nodes);
         for id in 1..=world.config.hosts() {
@@ -323,6 +333,7 @@ impl<S: Service> World<S> {
             Party::Node(id) if self.host(id).is_paused => {}
             Party::Node(id) => self.wake_node(id),
             Party::Client(number) => self.wake_client(number),
+            Party::Aggregator(number) => self.wake_aggregator(number),
             Party::Raw => {}
         }
     }

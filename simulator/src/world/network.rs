@@ -11,7 +11,7 @@ use r2p2::server::Via;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::addresses::{PEER_PORT, request_address};
+use super::addresses::{PEER_PORT, aggregator_address, request_address};
 use super::{Event, What, World};
 use crate::flight::{Flight, Party, describe, internal};
 use crate::network::{Crossing, Full, NetworkConfig, Socket};
@@ -45,13 +45,14 @@ impl<S: Service> World<S> {
         }
     }
 
-    /// Cuts a node off from all other nodes and clients, or from all but `friends`.
+    /// Cuts a node off from all other nodes, clients and aggregators, or from all but `friends`.
     pub fn isolate(&mut self, id: u16, friends: &[u16]) {
         let parties: Vec<Party> = self
             .hosts
             .iter()
             .map(|host| Party::Node(host.id.0))
             .chain((0..self.clients.len()).map(Party::Client))
+            .chain((0..self.aggregators()).map(Party::Aggregator))
             .collect();
         for other in parties {
             let friend = matches!(other, Party::Node(node) if friends.contains(&node) || node == id);
@@ -125,11 +126,19 @@ impl<S: Service> World<S> {
     ) {
         let departed = if from == to { Some(self.now) } else { self.depart(from, packet.len()) };
         let what = describe(self.now, from, to, via, &packet).what;
+        if let Party::Aggregator(_) = to {
+            // Whoever is at that address hears it.
+            for number in 1..self.aggregators() {
+                let (to, packet) = (Party::Aggregator(number), packet.clone());
+                let datagram = Datagram { id: 0, to, address, via, from: source, what, packet, is_corrupt: false };
+                self.cross(departed, from, datagram);
+            }
+        }
         let datagram = Datagram { id: 0, to, address, via, from: source, what, packet, is_corrupt: false };
         self.cross(departed, from, datagram);
     }
 
-    /// Sends a datagram to all nodes: once, whatever becomes of it at each of them.
+    /// Sends a datagram to all nodes, and to aggregators what nodes say to each other: once, whatever becomes of it at each of them.
     pub(super) fn transmit_to_group(
         &mut self,
         from: Party,
@@ -146,6 +155,14 @@ impl<S: Service> World<S> {
             let via = Via::Group;
             let datagram = Datagram { id: 0, to, address, via, from: source, what, packet, is_corrupt: false };
             self.cross(departed, from, datagram);
+        }
+        if address_of(1).port() == PEER_PORT {
+            for number in 0..self.aggregators() {
+                let (to, address, packet) = (Party::Aggregator(number), aggregator_address(), packet.clone());
+                let via = Via::Group;
+                let datagram = Datagram { id: 0, to, address, via, from: source, what, packet, is_corrupt: false };
+                self.cross(departed, from, datagram);
+            }
         }
     }
 
@@ -295,6 +312,9 @@ impl<S: Service> World<S> {
         match party {
             Party::Node(id) => Some(usize::from(id) - 1),
             Party::Client(number) => Some(usize::from(self.config.hosts()) + number),
+            Party::Aggregator(number) => {
+                Some(usize::from(self.config.hosts()) + self.clients.len() + usize::from(number))
+            }
             Party::Raw => None,
         }
     }

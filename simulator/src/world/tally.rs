@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hovercraft::Service;
+use multicast::aggregator::Counters;
 
 use super::World;
 use super::host::Running;
@@ -11,10 +12,11 @@ use super::host::Running;
 pub type Tally = BTreeMap<&'static str, u64>;
 
 impl<S: Service> World<S> {
-    /// The counters of all nodes, appliers, session tables and clients, added up; nodes that were killed or stopped count
+    /// The counters of all nodes, appliers, session tables and clients, added up, and the most telling of aggregators; nodes that were killed or stopped count
     /// with what they had counted until then. Names of client counters begin with `client_`.
     pub fn tally(&self) -> Tally {
         let mut tally = self.gone.clone();
+        add_aggregator(&mut tally, &Counters::default());
         for running in self.hosts.iter().filter_map(|host| host.running.as_ref()) {
             add(&mut tally, running);
         }
@@ -33,7 +35,26 @@ impl<S: Service> World<S> {
                 *tally.entry(name).or_default() += count;
             }
         }
+        for core in self.aggregators.iter().filter_map(|host| host.core.as_ref()) {
+            add_aggregator(&mut tally, core.totals());
+        }
         tally
+    }
+}
+
+/// Adds what an aggregator has counted that says how it was used; it has more counters, for those who look at one.
+pub(super) fn add_aggregator(tally: &mut Tally, counters: &Counters) {
+    for (name, count) in [
+        ("aggregator_acks_counted", counters.acks_counted),
+        ("aggregator_acks_other_arm", counters.acks_other_arm),
+        ("aggregator_acks_other_epoch", counters.acks_other_epoch),
+        ("aggregator_acks_early", counters.acks_early),
+        ("aggregator_acks_beyond_log", counters.acks_beyond_log),
+        ("aggregator_arms_stale", counters.arms_stale),
+        ("aggregator_commits", counters.commits_announced),
+        ("aggregator_changes", counters.changes_forwarded),
+    ] {
+        *tally.entry(name).or_default() += count;
     }
 }
 

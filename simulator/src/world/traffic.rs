@@ -7,7 +7,7 @@ use crate::flight::Party;
 /// Every kind that a datagram can be, as [`crate::Flight::what`] names it: what clients and nodes say to each other,
 /// then what nodes say among themselves (protocol.md §4). What arrives with a flipped bit counts as garbage, whatever it
 /// looks like.
-pub const KINDS: [&str; 26] = [
+pub const KINDS: [&str; 29] = [
     "request",
     "response",
     "ack",
@@ -32,6 +32,9 @@ pub const KINDS: [&str; 26] = [
     "snapshot_missing",
     "receiving",
     "installed",
+    "arm",
+    "armed",
+    "agg_commit",
     "fragment",
     "garbage",
 ];

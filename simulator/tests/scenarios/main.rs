@@ -54,6 +54,7 @@
 //!
 //! The schedules of §8 belong to the aggregator, which does not exist yet.
 
+mod aggregator;
 mod bodies;
 #[cfg(feature = "mutations")]
 mod broken;

@@ -1,4 +1,4 @@
-//! `hovercraft gateway` and `hovercraft router`: what sits between clients and nodes, in the foreground.
+//! `hovercraft aggregator`, `hovercraft gateway` and `hovercraft router`: what sits between clients and nodes, in the foreground.
 
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +29,22 @@ pub(crate) struct GatewayArgs {
     role: RoleArgs,
 }
 
+/// Run the aggregator of a cluster in mode hovercraft++ in the foreground, until Ctrl-C.
+///
+/// Followers acknowledge to it, and it tells everybody at once what a majority has: the leader's work does not grow with
+/// the number of nodes (docs/protocol.md §8).
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "It keeps nothing: while it is down, the cluster works as in mode hovercraft, and it is found again when it \
+    is back.\n\n\
+    Example:\n  \
+        hovercraft aggregator --config cluster.toml"
+)]
+pub(crate) struct AggregatorArgs {
+    #[command(flatten)]
+    role: RoleArgs,
+}
+
 /// Run the router of a configuration in the foreground, until Ctrl-C.
 ///
 /// It spreads requests over the nodes of a configuration with mode = "unreplicated" and [router]: each is a worker of its
@@ -52,6 +68,10 @@ pub(crate) fn gateway(args: &GatewayArgs) -> Result<ExitCode, Failure> {
     run(&args.role, runtime::gateway)
 }
 
+pub(crate) fn aggregator(args: &AggregatorArgs) -> Result<ExitCode, Failure> {
+    run(&args.role, runtime::aggregator)
+}
+
 pub(crate) fn router(args: &RouterArgs) -> Result<ExitCode, Failure> {
     run(&args.role, runtime::router)
 }
@@ -67,7 +87,9 @@ fn run(
     // Before it is there to be stopped.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(cannot)?;
     let role = start(&config).map_err(|error| match error {
-        RoleStartError::Config(_) | RoleStartError::NoSection { .. } => Failure::usage(error),
+        RoleStartError::Config(_) | RoleStartError::NoSection { .. } | RoleStartError::NoAggregator { .. } => {
+            Failure::usage(error)
+        }
         error => Failure::new(error.to_string()),
     })?;
     let (name, stopper) = (role.name(), role.stopper());

@@ -68,6 +68,9 @@ pub(crate) enum ModeArg {
     Raft,
     /// Bodies by multicast, replies and reads spread over all nodes.
     Hovercraft,
+    /// The same, with acknowledgements folded by an aggregator.
+    #[value(name = "hovercraft++")]
+    HovercraftPlusPlus,
 }
 
 /// How one request reaches all nodes.
@@ -103,6 +106,7 @@ impl From<ModeArg> for Mode {
             ModeArg::Unreplicated => Self::Unreplicated,
             ModeArg::Raft => Self::Raft,
             ModeArg::Hovercraft => Self::Hovercraft,
+            ModeArg::HovercraftPlusPlus => Self::HovercraftPlusPlus,
         }
     }
 }
