@@ -14,7 +14,7 @@ pub mod recording;
 pub mod registers;
 pub mod scenario;
 pub mod schedule;
-mod streams;
+pub mod streams;
 pub mod swarm;
 pub mod world;
 

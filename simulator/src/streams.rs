@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 /// The stream of this name and number.
-pub(crate) fn stream(seed: u64, name: &str, number: u64) -> SmallRng {
+pub fn stream(seed: u64, name: &str, number: u64) -> SmallRng {
     // FNV-1a, and a finalizer that makes neighbours strangers.
     let name = name
         .bytes()
@@ -14,7 +14,7 @@ pub(crate) fn stream(seed: u64, name: &str, number: u64) -> SmallRng {
 }
 
 /// A bijection in which every bit depends on every bit.
-pub(crate) fn scramble(mut z: u64) -> u64 {
+pub fn scramble(mut z: u64) -> u64 {
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ z >> 31

@@ -3,6 +3,7 @@
 //! Nothing here sleeps. Waiting is for something to happen (a line of output, the end of a process, an answer to a
 //! status request), with a deadline that only a hang reaches.
 
+pub mod chaos;
 pub mod disks;
 pub mod load;
 pub mod nodes;
@@ -30,9 +31,11 @@ pub const HANG: Duration = Duration::from_secs(60);
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        // <target>/<profile>/deps/<test>
-        let test = std::env::current_exe().expect("this test has a file");
-        let profile = test.parent().and_then(Path::parent).expect("cargo put the test into <profile>/deps");
+        // <target>/<profile>/deps/<test>, or <target>/<profile>/<program>
+        let own = std::env::current_exe().expect("this program has a file");
+        let folder = own.parent().expect("a file is in a folder");
+        let is_test = folder.file_name() == Some(OsStr::new("deps"));
+        let profile = if is_test { folder.parent().expect("cargo put it into <profile>/deps") } else { folder };
         let target = profile.parent().expect("cargo put the profile into its target directory");
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.args(["build", "--quiet", "-p", "hovercraft-apps", "--bin", "hovercraft"]);

@@ -97,6 +97,16 @@ impl Nodes {
         }
     }
 
+    /// Sends a signal to a node's process.
+    ///
+    /// # Panics
+    /// If it was not started, or is gone.
+    #[track_caller]
+    pub fn signal(&self, id: u16, number: libc::c_int) {
+        let (_, node) = self.running.iter().find(|(node, _)| *node == id).expect("it was started");
+        assert!(signal(node.id(), number), "node {id} is gone");
+    }
+
     /// Stops a node as an operator does; returns when it has ended, well.
     ///
     /// # Panics
