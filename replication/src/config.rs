@@ -90,6 +90,9 @@ pub struct NodeConfig {
     /// Whether this node tells its forwarders that it is a worker: those are routers, and the mode is
     /// [`Mode::Unreplicated`].
     pub registers: bool,
+    /// Under which epoch it counts what it tells them ([`r2p2::feedback`]): drawn for each process, also of one that goes
+    /// on from its storage.
+    pub feedback_epoch: u64,
 }
 
 /// When things happen.
@@ -271,6 +274,7 @@ impl NodeConfig {
             early_commit: true,
             forwarders: Vec::new(),
             registers: false,
+            feedback_epoch: me.raft(),
         }
     }
 }

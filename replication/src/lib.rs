@@ -36,6 +36,7 @@ mod in_force;
 pub mod log;
 pub mod membership;
 pub mod message;
+pub mod metrics;
 #[cfg(feature = "mutations")]
 pub mod mutation;
 pub mod node;

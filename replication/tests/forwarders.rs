@@ -113,9 +113,7 @@ fn a_router_spreads_requests_over_workers_that_come_and_go() {
         config.router = Some(RouterSection { address: spare, bound: 1, ..RouterSection::default() });
     });
     let router = runtime::router(&cluster.config).unwrap();
-    let status =
-        |router: &multicast::role::RunningRole| client::role_status(&cluster.options(), router.address()).unwrap();
-    cluster.until(|| status(&router).value("router.workers") == 3);
+    cluster.until(|| client::role_status(&cluster.options(), router.address()).unwrap().value("router.workers") == 3);
     let options = cluster.options();
     let mut client = PipelinedClient::connect(&options).unwrap();
     let answered = |client: &mut PipelinedClient, count: usize| {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use toml::{Table, Value};
 
 use super::validate::ConfigError;
-use super::{ClusterConfig, GatewaySection, LimitsSection, RouterSection};
+use super::{AggregatorSection, ClusterConfig, GatewaySection, LimitsSection, RouterSection};
 
 /// Finds the first key of `table` that no configuration has.
 pub(super) fn check(table: &Table) -> Result<(), ConfigError> {
@@ -21,6 +21,7 @@ fn complete() -> Table {
         data_dir: Some("somewhere".into()),
         seed: Some(1),
         limits: LimitsSection { packet_max: Some(1), ..LimitsSection::default() },
+        aggregator: AggregatorSection { metrics: Some(SOMEWHERE), ..AggregatorSection::default() },
         gateway: Some(GatewaySection {
             metrics: Some(SOMEWHERE),
             delay_target_us: Some(1),

@@ -226,6 +226,9 @@ impl TimingSection {
 pub struct AggregatorSection {
     /// Where it receives, and sends from.
     pub address: SocketAddrV4,
+    /// Where its counters can be read by HTTP (`/metrics`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddrV4>,
     /// It passes on what commits nothing at most this often, in microseconds.
     pub forward_after_us: u64,
     /// Shortest time, in microseconds, after which a leader does without one that has not said what a majority has.
@@ -241,6 +244,7 @@ impl Default for AggregatorSection {
         let timing = Timing::default();
         Self {
             address: LocalPorts::default().aggregator(),
+            metrics: None,
             forward_after_us: 100,
             deadline_min_us: micros(timing.aggregate_min),
             arm_retry_min_ms: millis(timing.arm_retry_min),

@@ -306,7 +306,7 @@ impl Node {
             rid: 0,
             dirty: false,
             stopped: false,
-            feedback: Outbox::new(config.life),
+            feedback: Outbox::new(config.feedback_epoch),
             next_registration: now,
             outputs: VecDeque::new(),
             counters: Counters::default(),

@@ -58,12 +58,14 @@ use r2p2::udp::{Clock, SetupError, Waker};
 pub use identity::JoinGroupError;
 pub use life::LifeError;
 pub use restore::{RestoreNodeError, restore};
-pub use roles::{RoleStartError, aggregator, gateway, router};
+pub use roles::{RoleStartError, RunningPart, aggregator, gateway, router};
 
 use crate::applier::{Applier, ApplierConfig, ApplyPanic, RestoreError};
 use crate::cluster::{ClusterConfig, ConfigError, Threads};
 use crate::config::NodeConfig;
+use crate::entropy;
 use crate::id::NodeId;
+use crate::metrics::{MetricsError, MetricsServer, Subject};
 use crate::node::{Node, StopReason};
 use crate::service::Service;
 use crate::snapshot::{Archive, FileArchive, MemoryArchive};
@@ -114,7 +116,9 @@ pub fn start<S: Service>(
     let node_config =
         NodeConfig { archive: true, service_version: S::VERSION, ..config.node_config(member, life, membership) };
 
-    let applier_config = ApplierConfig { feedback_epoch: !life, ..config.applier_config(node) };
+    let feedback_epoch = entropy::draw();
+    let node_config = NodeConfig { feedback_epoch, ..node_config };
+    let applier_config = ApplierConfig { feedback_epoch: !feedback_epoch, ..config.applier_config(node) };
     let applier = Applier::new(service, applier_config);
     let waker = wires.waker();
     let stop = Arc::new(AtomicBool::new(false));
@@ -143,8 +147,13 @@ pub fn start<S: Service>(
         thread::Builder::new().name(thread_name).spawn(move || driver.run())
     };
     let thread = thread.map_err(StartError::Thread)?;
+    let stopper = Stopper { asked: stop, waker };
+    let mut running = RunningNode { node, stopper, thread: Some(thread), metrics: None };
+    if let Some(address) = entry.metrics {
+        running.metrics = Some(MetricsServer::start(address, Subject::Node(node), config.client_options())?);
+    }
     tracing::info!(%node, service = name, requests = %entry.requests, peers = %entry.peers, "node started");
-    Ok(RunningNode { node, stopper: Stopper { asked: stop, waker }, thread: Some(thread) })
+    Ok(running)
 }
 
 /// A node that runs on threads of this process. Dropping it stops it and waits until it has stopped.
@@ -154,12 +163,18 @@ pub struct RunningNode {
     stopper: Stopper,
     /// Until it has been waited for.
     thread: Option<JoinHandle<Result<(), NodeError>>>,
+    metrics: Option<MetricsServer>,
 }
 
 impl RunningNode {
     /// Which node this is.
     pub fn id(&self) -> NodeId {
         self.node
+    }
+
+    /// Where its numbers are read, if the configuration says so.
+    pub fn metrics(&self) -> Option<SocketAddrV4> {
+        self.metrics.as_ref().map(MetricsServer::address)
     }
 
     /// Asks it to stop, and returns at once.
@@ -284,6 +299,9 @@ pub enum StartError {
     /// Its data cannot be used.
     #[error("the node's data: {0}")]
     Storage(#[from] StorageError),
+    /// Its numbers cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// No thread.
     #[error("the system does not let us start a thread: {0}; check the limit on processes (`ulimit -u`)")]
     Thread(#[source] io::Error),

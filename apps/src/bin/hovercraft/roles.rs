@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use hovercraft::cluster::ClusterConfig;
-use hovercraft::runtime::{self, RoleStartError};
-use multicast::role::RunningRole;
+use hovercraft::runtime::{self, RoleStartError, RunningPart};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -78,7 +77,7 @@ pub(crate) fn router(args: &RouterArgs) -> Result<ExitCode, Failure> {
 
 fn run(
     args: &RoleArgs,
-    start: impl FnOnce(&ClusterConfig) -> Result<RunningRole, RoleStartError>,
+    start: impl FnOnce(&ClusterConfig) -> Result<RunningPart, RoleStartError>,
 ) -> Result<ExitCode, Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
