@@ -17,6 +17,8 @@ pub enum Party {
     Client(usize),
     /// An aggregator, by number.
     Aggregator(u16),
+    /// The gateway.
+    Gateway,
     /// An address of the test's own.
     Raw,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Party {
             Self::Node(id) => write!(f, "n{id}"),
             Self::Client(number) => write!(f, "c{number}"),
             Self::Aggregator(number) => write!(f, "a{number}"),
+            Self::Gateway => write!(f, "gateway"),
             Self::Raw => write!(f, "raw"),
         }
     }

@@ -29,6 +29,7 @@
 //! | 9 | what clients see is linearizable: judged after a run | [`crate::linearizability`] |
 //! | 10 | same log, same state | [`same_state`] |
 //! | 11 | nothing is unbounded | [`memory`] |
+//! | (§9) | a gateway lets as many pass as it may, and of what it has let pass everything: judged with the packets that it gets and sends | [`admission`] |
 //! | (§7.5) | no identity is given out twice | [`identities`] |
 //! | (§7.6) | memberships change one step at a time, majorities before and after a step meet, and what is taken back counts no longer | [`changes`] |
 //! | (§7.6) | an epoch names one membership, which is committed when anybody is told | [`epochs`] |
@@ -38,6 +39,7 @@
 //! Whoever counts ([`elected`], [`pre_vote`], [`verified`]) does so by the memberships in the log of the node that is
 //! judged, both halves of joint ones, and counts identities: another incarnation of a node is somebody else.
 
+pub mod admission;
 pub mod aggregated;
 pub mod at_most_once;
 pub mod bodies;

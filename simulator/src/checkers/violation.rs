@@ -6,6 +6,8 @@ use hovercraft::{Class, LogIndex, MemberId, Membership, NodeId, Term};
 use r2p2::{Digest, Instant};
 use thiserror::Error;
 
+use super::admission::Operation;
+
 /// An invariant of protocol.md §6 that did not hold.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[allow(missing_docs)] // The messages say what the fields are.
@@ -28,6 +30,15 @@ pub enum Violation {
          {majority}"
     )]
     AggregatorAnnounces { number: u16, commit: LogIndex, majority: LogIndex, first: LogIndex },
+    /// See [`super::admission`].
+    #[error("§9 the gateway admits {operation:?} with at least {in_flight} in flight, of {limit}")]
+    AdmittedTooMany { operation: Operation, in_flight: usize, limit: usize },
+    /// See [`super::admission`].
+    #[error("§9 the gateway refuses {operation:?}, which it has let pass")]
+    KnownRefused { operation: Operation },
+    /// See [`super::admission`].
+    #[error("§9 the gateway lets a part of {operation:?} pass of which it has refused another")]
+    MessageTorn { operation: Operation },
     /// See [`super::one_leader`].
     #[error("§6.1 one leader per term: {first:?} and {second:?} both lead term {term}")]
     TwoLeaders { term: Term, first: MemberId, second: MemberId },

@@ -74,6 +74,11 @@ impl Network {
         }
     }
 
+    /// For how many hosts it was made.
+    pub fn hosts(&self) -> usize {
+        self.up.len()
+    }
+
     /// How it behaves.
     pub fn config(&self) -> &NetworkConfig {
         &self.config

@@ -21,6 +21,7 @@ const FATES: [&str; 6] = ["delivered", "lost", "cut off", "unheard", "overflowed
 
 pub(super) fn of(recording: &Recording, about: &About) -> Value {
     let raw = recording.datagrams().any(|datagram| datagram.from == Party::Raw || datagram.to == Party::Raw);
+    let gateway = recording.datagrams().any(|datagram| datagram.to == Party::Gateway);
     let mut aggregators: Vec<Party> = recording.datagrams().map(|datagram| datagram.to).collect();
     aggregators.retain(|party| matches!(party, Party::Aggregator(_)));
     aggregators.sort_unstable();
@@ -29,6 +30,7 @@ pub(super) fn of(recording: &Recording, about: &About) -> Value {
     let parties: Vec<Party> = nodes
         .chain((0..recording.clients).map(Party::Client))
         .chain(aggregators)
+        .chain(gateway.then_some(Party::Gateway))
         .chain(raw.then_some(Party::Raw))
         .collect();
     let places: BTreeMap<Party, usize> = parties.iter().enumerate().map(|(place, party)| (*party, place)).collect();
@@ -137,6 +139,7 @@ fn moment_value(moment: &Moment, places: &BTreeMap<Party, usize>) -> Value {
             value["term"] = json!(term);
             ("role", Some(id))
         }
+        What::Gateway(what) => (what, None),
         What::Disk(id, fault) => (if fault.is_some() { "disk" } else { "disk works" }, Some(id)),
         What::Violated => ("violation", None),
         What::Blocked { .. } | What::Healed | What::NetworkChanged => ("network", None),

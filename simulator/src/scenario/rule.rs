@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hovercraft::Service;
 
 use crate::flight::{Flight, Party};
-use crate::world::{World, aggregator_address, client_address, peer_address, request_address};
+use crate::world::{World, aggregator_address, client_address, gateway_address, peer_address, request_address};
 
 /// A rule about datagrams, in force from the moment at which it was made. Every word narrows it down further; it may be
 /// forgotten about, or asked later what it has done.
@@ -153,6 +153,7 @@ fn address(party: Party, internal: bool) -> SocketAddrV4 {
         Party::Node(id) => request_address(id),
         Party::Client(number) => client_address(number),
         Party::Aggregator(_) => aggregator_address(),
+        Party::Gateway => gateway_address(),
         Party::Raw => panic!("only what nodes and clients of the world send each other can be held back"),
     }
 }

@@ -8,7 +8,7 @@ use rand::Rng;
 use rand::distr::uniform::SampleRange;
 
 use super::network::network;
-use super::options::Options;
+use super::options::{GatewayDraw, Options};
 use crate::streams::stream;
 use crate::world::DiskConfig;
 
@@ -45,6 +45,14 @@ impl Options {
             aggregator_pauses: draw.chance("aggregator pauses", 0.5),
             aggregator_cuts: draw.chance("aggregator cuts", 0.5),
             aggregator_twins: draw.chance("aggregator twins", 0.5),
+            gateway: draw.chance("gateway", 0.3).then(|| GatewayDraw {
+                in_flight_max: *draw.pick("gateway in flight", &[1, 3, 10, 1024]),
+                credit_deadline: Duration::from_millis(*draw.pick("gateway credit", &[20, 100, 1_000])),
+                delay_target: draw.chance("gateway target", 0.3).then_some(Duration::from_millis(5)),
+            }),
+            gateway_crashes: draw.chance("gateway crashes", 0.5),
+            gateway_pauses: draw.chance("gateway pauses", 0.3),
+            gateway_cuts: draw.chance("gateway cuts", 0.3),
             early_commit: draw.chance("early commit", 0.7),
             network: network(draw),
             receiver_loss: (1..=nodes).map(loss_of).collect(),

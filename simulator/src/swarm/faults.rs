@@ -57,11 +57,17 @@ pub enum FaultKind {
     AggCut,
     /// A second aggregator is there for a while.
     AggTwin,
+    /// The gateway dies, and is started again.
+    GatewayCrash,
+    /// The gateway stands still for a while.
+    GatewayPause,
+    /// The gateway is cut off from some nodes, in one direction or both.
+    GatewayCut,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Split,
         Self::OneWay,
         Self::Partial,
@@ -82,6 +88,9 @@ impl FaultKind {
         Self::AggPause,
         Self::AggCut,
         Self::AggTwin,
+        Self::GatewayCrash,
+        Self::GatewayPause,
+        Self::GatewayCut,
     ];
 
     /// Its name, as overrides write it.
@@ -107,6 +116,9 @@ impl FaultKind {
             Self::AggPause => "aggpause",
             Self::AggCut => "aggcut",
             Self::AggTwin => "aggtwin",
+            Self::GatewayCrash => "gatewaycrash",
+            Self::GatewayPause => "gatewaypause",
+            Self::GatewayCut => "gatewaycut",
         }
     }
 
@@ -134,6 +146,9 @@ impl FaultKind {
             Self::AggPause => any(options.aggregator_pauses && options.aggregators() > 0),
             Self::AggCut => any(options.aggregator_cuts && options.aggregators() > 0),
             Self::AggTwin => any(options.aggregator_twins && options.aggregators() > 0),
+            Self::GatewayCrash => any(options.gateway_crashes && options.gateway.is_some()),
+            Self::GatewayPause => any(options.gateway_pauses && options.gateway.is_some()),
+            Self::GatewayCut => any(options.gateway_cuts && options.gateway.is_some()),
         }
     }
 
@@ -152,6 +167,9 @@ impl FaultKind {
             Self::AggCrash => (4, 2),
             Self::AggPause | Self::AggTwin => (4, 4),
             Self::AggCut => (4, 5),
+            Self::GatewayCrash => (6, 3),
+            Self::GatewayPause => (8, 3),
+            Self::GatewayCut => (6, 5),
         }
     }
 }

@@ -146,6 +146,9 @@ impl Injector {
                     world.set_disk(id, DiskConfig { latency: latency * 100, jitter: Duration::ZERO });
                 }
             }
+            FaultKind::GatewayCrash => world.kill_gateway(),
+            FaultKind::GatewayPause => world.pause_gateway(),
+            FaultKind::GatewayCut => self.cut(world, fault.id, gateway_pairs(world.hosts(), rng)),
             FaultKind::Join | FaultKind::Leave | FaultKind::Replace | FaultKind::Transfer => {
                 self.operator.shall(fault);
             }
@@ -182,6 +185,8 @@ impl Injector {
             FaultKind::AggCrash => world.start_aggregator(0),
             FaultKind::AggPause => world.resume_aggregator(0),
             FaultKind::AggTwin => world.kill_aggregator(1),
+            FaultKind::GatewayCrash => world.start_gateway(),
+            FaultKind::GatewayPause => world.resume_gateway(),
             _ => {}
         }
         if id.kind == FaultKind::SlowDisks {
@@ -208,6 +213,8 @@ impl Injector {
             world.start_aggregator(0);
             world.kill_aggregator(1);
         }
+        world.resume_gateway();
+        world.start_gateway();
         for id in 1..=world.hosts() {
             world.set_processing(id, None);
             world.resume(id);
@@ -327,6 +334,20 @@ fn pairs(hosts: u16, rng: &mut SmallRng) -> Vec<(Party, Party)> {
     pairs
 }
 
+/// The gateway and some nodes: what it sends to them, what they send to it, or both.
+fn gateway_pairs(hosts: u16, rng: &mut SmallRng) -> Vec<(Party, Party)> {
+    let mut pairs = Vec::new();
+    for id in 1..=hosts {
+        match rng.random_range(0..6) {
+            0 => pairs.push((Party::Gateway, Party::Node(id))),
+            1 => pairs.push((Party::Node(id), Party::Gateway)),
+            2 => pairs.extend([(Party::Gateway, Party::Node(id)), (Party::Node(id), Party::Gateway)]),
+            _ => {}
+        }
+    }
+    pairs
+}
+
 /// Loss at single receivers, and the deaf one.
 fn lasting_rules<S: Service>(options: &Options, world: &mut World<S>) {
     for (at, &share) in options.receiver_loss.iter().enumerate() {
@@ -338,6 +359,8 @@ fn lasting_rules<S: Service>(options: &Options, world: &mut World<S>) {
         }
     }
     if let Some(deaf) = options.deaf {
-        world.lose_when(move |flight| flight.to == Party::Node(deaf) && matches!(flight.from, Party::Client(_)));
+        world.lose_when(move |flight| {
+            flight.to == Party::Node(deaf) && matches!(flight.from, Party::Client(_) | Party::Gateway)
+        });
     }
 }

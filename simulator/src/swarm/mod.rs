@@ -24,11 +24,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hovercraft::{Mode, Service, Term};
+use multicast::gateway::Gateway;
 use r2p2::Instant;
 
 pub use case::Case;
 pub use faults::{Fault, FaultId, FaultKind};
-pub use options::Options;
+pub use options::{GatewayDraw, Options};
 pub use overrides::Overrides;
 pub use verdict::{Report, Sort, Verdict};
 
@@ -181,6 +182,9 @@ fn unfinished<S: Service>(
 ) -> Option<String> {
     if workload.outstanding() > 0 || workload.next(options) < Instant::FAR_FUTURE {
         return Some(format!("{} operations have not ended", workload.outstanding()));
+    }
+    if let Some(out) = world.gateway().map(Gateway::in_flight).filter(|out| *out > 0) {
+        return Some(format!("{out} credits have not come back to the gateway"));
     }
     if options.mode == Mode::Unreplicated {
         return None;

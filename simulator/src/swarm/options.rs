@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hovercraft::repliers::ReplierChoice;
 use hovercraft::{Mode, Timing};
+use multicast::gateway::GatewayConfig;
 use r2p2::client::Route;
 
 use super::faults::{self, FaultId};
@@ -33,6 +34,14 @@ pub struct Options {
     pub aggregator_twins: bool,
     /// How a replier is chosen.
     pub replier_choice: ReplierChoice,
+    /// The gateway, if there is one: most requests in flight, how long a credit is out, how much delay is aimed at.
+    pub gateway: Option<GatewayDraw>,
+    /// Whether the gateway crashes and is started again.
+    pub gateway_crashes: bool,
+    /// Whether the gateway is paused.
+    pub gateway_pauses: bool,
+    /// Whether the gateway is cut off from some nodes.
+    pub gateway_cuts: bool,
     /// Followers of groups of three commit without a notice.
     pub early_commit: bool,
     /// The network while there are faults.
@@ -139,6 +148,20 @@ pub struct Options {
     pub rests: f64,
 }
 
+/// A gateway that was drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GatewayDraw {
+    /// Most requests in flight.
+    pub in_flight_max: usize,
+    /// How long a credit is out.
+    pub credit_deadline: Duration,
+    /// How much delay is aimed at.
+    pub delay_target: Option<Duration>,
+}
+
+/// After how many timeouts a client goes around the gateway.
+const AROUND_GATEWAY_AFTER: u32 = 6;
+
 /// So many faults are listed one by one; more are counted.
 const LISTED_MAX: usize = 12;
 
@@ -219,6 +242,17 @@ impl Options {
         if !self.mode.is_spread() {
             config.client.fan_out = Route::Sticky;
         }
+        if let Some(gateway) = self.gateway {
+            config.gateway = Some(GatewayConfig {
+                in_flight_max: gateway.in_flight_max,
+                credit_deadline: gateway.credit_deadline,
+                delay_target: gateway.delay_target,
+                ..GatewayConfig::default()
+            });
+            config.client.fan_out = Route::Group;
+            config.client.unicast_after = AROUND_GATEWAY_AFTER;
+            config.client.packet_max -= r2p2::FORWARDED_LEN;
+        }
         config
     }
 }
@@ -254,6 +288,14 @@ impl fmt::Display for Options {
             "snapshots  after {} entries, {} chunks at once, {} entries held",
             self.snapshot_after, self.chunks_max, self.held_entries_max
         )?;
+        if let Some(GatewayDraw { in_flight_max, credit_deadline, delay_target }) = self.gateway {
+            writeln!(
+                f,
+                "gateway    {in_flight_max} in flight for {credit_deadline:?}, delay aimed at {delay_target:?}; crashes {}, \
+                 pauses {}, cuts {}",
+                self.gateway_crashes, self.gateway_pauses, self.gateway_cuts
+            )?;
+        }
         writeln!(f, "network    {}", self.network)?;
         let receivers: Vec<String> = self.receiver_loss.iter().map(|share| percent(*share)).collect();
         writeln!(

@@ -1,7 +1,5 @@
 //! Clients: what they ask, and what they are told.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
-
 use bytes::Bytes;
 use hovercraft::client::{Completion, Contacts, Endpoint, EndpointOutput, Kind, Recipient, SubmitError, Ticket};
 use hovercraft::{NodeId, Service};
@@ -9,7 +7,7 @@ use multicast::{Group, Interface};
 use r2p2::Instant;
 use r2p2::server::Via;
 
-use super::addresses::{REQUEST_PORT, client_address, request_address};
+use super::addresses::{GROUP, client_address, gateway_address, request_address};
 use super::alarm::Alarm;
 use super::clock::Clock;
 use super::{What, World};
@@ -109,7 +107,9 @@ impl<S: Service> World<S> {
         let (me, from) = (Party::Client(number), client_address(number));
         if let Group::Unicast { members } = self.clients[number].core.group() {
             for to in members.clone() {
-                self.transmit(me, from, self.party(to), to, Via::Group, packet.clone());
+                // A gateway is a single server.
+                let via = if to == gateway_address() { Via::Unicast } else { Via::Group };
+                self.transmit(me, from, self.party(to), to, via, packet.clone());
             }
         } else {
             self.transmit_to_group(me, from, request_address, packet);
@@ -118,8 +118,10 @@ impl<S: Service> World<S> {
 }
 
 /// What a client of a group that begins with so many nodes knows at first.
-pub(super) fn contacts(nodes: u16, unicast: bool) -> Contacts {
-    let group = if unicast {
+pub(super) fn contacts(nodes: u16, unicast: bool, gateway: bool) -> Contacts {
+    let group = if gateway {
+        Group::Unicast { members: vec![gateway_address()] }
+    } else if unicast {
         Group::Unicast { members: (1..=nodes).map(request_address).collect() }
     } else {
         Group::Multicast { address: GROUP, interface: Interface::Loopback }
@@ -128,9 +130,6 @@ pub(super) fn contacts(nodes: u16, unicast: bool) -> Contacts {
         epoch: 1,
         nodes: (1..=nodes).map(|id| (NodeId(id), request_address(id))).collect(),
         group,
-        group_stays: false,
+        group_stays: gateway,
     }
 }
-
-/// Nothing is sent there: the world knows who listens.
-const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 0, 0, 1), REQUEST_PORT);

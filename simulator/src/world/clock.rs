@@ -147,6 +147,7 @@ impl<S: Service> World<S> {
             Party::Node(id) => Some(&self.host(id).clock),
             Party::Client(number) => Some(&self.clients[number].clock),
             Party::Aggregator(number) => self.aggregators.get(usize::from(number)).map(|host| &host.clock),
+            Party::Gateway => Some(&self.gateway.clock),
             Party::Raw => None,
         }
     }
@@ -197,6 +198,7 @@ impl<S: Service> World<S> {
                 let host = self.aggregators.get_mut(usize::from(number))?;
                 Some((&mut host.clock, &mut host.alarm))
             }
+            Party::Gateway => Some((&mut self.gateway.clock, &mut self.gateway.alarm)),
             Party::Raw => None,
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hovercraft::session::SessionLimits;
 use hovercraft::{Membership, NodeConfig};
+use multicast::gateway::GatewayConfig;
 use r2p2::client::ClientConfig;
 
 use super::addresses::member;
@@ -24,6 +25,8 @@ pub struct WorldConfig {
     /// Hosts for aggregators, each with one that runs from the beginning if it is the first; they are of use in mode
     /// `hovercraft++` only.
     pub aggregators: u16,
+    /// The gateway, to which clients send then; nodes and receivers are filled in.
+    pub gateway: Option<GatewayConfig>,
     /// Clients.
     pub clients: usize,
     /// How many of them, the first ones, do without sessions.
@@ -63,6 +66,7 @@ impl WorldConfig {
             nodes,
             spares: 0,
             aggregators: 0,
+            gateway: None,
             clients: 1,
             plain_clients: 0,
             network: NetworkConfig::default(),

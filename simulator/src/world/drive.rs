@@ -62,6 +62,7 @@ impl<S: Service> World<S> {
                 self.drive_client(number);
             }
             Party::Aggregator(number) => self.deliver_to_aggregator(number, from, packet),
+            Party::Gateway => self.deliver_to_gateway(from, packet),
             Party::Raw => self.mailboxes.entry(address).or_default().push(packet),
         }
     }
@@ -78,7 +79,7 @@ impl<S: Service> World<S> {
     /// Does what a node says, executes what it commits, and schedules its next timeout.
     pub(super) fn drive_node(&mut self, id: u16) {
         let drained = self.drain_node(id);
-        let Drained { sends, replies, sync, archive, end, .. } = drained;
+        let Drained { sends, replies, feedback, sync, archive, end, .. } = drained;
         // Who dies in the middle, or gives up, need not have put everything in order.
         let settled = matches!(end, End::Waits(_));
         if let Err(violation) = drained.found.and_then(|()| self.check_node(id, settled, &sends, &replies)) {
@@ -96,7 +97,7 @@ impl<S: Service> World<S> {
         for output in sends {
             self.send(id, output);
         }
-        for (to, packet) in replies {
+        for (to, packet) in replies.into_iter().chain(feedback) {
             self.send(id, Output::Client { to, packet });
         }
         match end {
@@ -120,6 +121,7 @@ impl<S: Service> World<S> {
         let mut drained = Drained {
             sends: Vec::new(),
             replies: Vec::new(),
+            feedback: Vec::new(),
             sync: None,
             archive: None,
             found: Ok(()),
@@ -165,6 +167,7 @@ impl<S: Service> World<S> {
                         .applier
                         .handle(work, &mut |to, packet| drained.replies.push((to, packet)))
                         .expect("services in simulations do not panic");
+                    running.applier.flush_feedback(&mut |to, packet| drained.feedback.push((to, packet)));
                     if let Some((index, entry)) = entry {
                         let applied = self.checkers.applied(&running.node, index, &entry, effect, &running.applier);
                         drained.found = drained.found.and(applied);
@@ -267,6 +270,8 @@ impl<S: Service> World<S> {
 struct Drained {
     sends: Vec<Output>,
     replies: Vec<(SocketAddrV4, Bytes)>,
+    /// What gateways are told.
+    feedback: Vec<(SocketAddrV4, Bytes)>,
     /// A sync has begun that takes this long.
     sync: Option<Duration>,
     /// The archive has begun something that takes this long.

@@ -37,6 +37,8 @@ pub struct Faults {
     pub restarts: u64,
     /// Aggregators killed.
     pub aggregator_kills: u64,
+    /// Gateways killed.
+    pub gateway_kills: u64,
     /// Nodes let into the group and started.
     pub admissions: u64,
     /// Disks that became full or broke.
@@ -78,6 +80,8 @@ pub enum What {
     Resumed(u16),
     /// Something becomes of an aggregator.
     Aggregator(u16, &'static str),
+    /// Something becomes of the gateway.
+    Gateway(&'static str),
     /// A node has another role, or the same in another term.
     Role { id: u16, role: Role, term: Term, commit: LogIndex, applied: LogIndex },
     /// A clock jumps ahead.
@@ -120,6 +124,7 @@ impl fmt::Display for What {
             Self::Paused(id) => write!(f, "n{id} is paused"),
             Self::Resumed(id) => write!(f, "n{id} goes on"),
             Self::Aggregator(number, what) => write!(f, "a{number} {what}"),
+            Self::Gateway(what) => write!(f, "the gateway {what}"),
             Self::Role { id, role, term, commit, applied } => {
                 let what = match role {
                     Role::Leader => "leads",

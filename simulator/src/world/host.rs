@@ -290,12 +290,24 @@ impl<S: Service> World<S> {
         }
         self.faults.restarts += u64::from(stored != Stored::default());
         let service_version = self.host(id).service_version;
-        let config =
-            NodeConfig { me, life, membership: first.clone(), seed, service_version, ..self.config.node.clone() };
+        let config = NodeConfig {
+            me,
+            life,
+            membership: first.clone(),
+            seed,
+            service_version,
+            feedback_epoch: drawn,
+            ..self.config.node.clone()
+        };
         let mut clock_rng = stream(self.config.seed, "clock", u64::from(id) << 32 | self.host(id).process);
         let clock = Clock::start(self.now, self.config.clocks, &mut clock_rng);
         let node = Node::restart(clock.local(self.now), config, S::classify, stored).expect("what was synced is whole");
-        let applier_config = ApplierConfig { sessions: self.config.sessions, ..ApplierConfig::new(NodeId(id)) };
+        let applier_config = ApplierConfig {
+            sessions: self.config.sessions,
+            forwarders: self.config.node.forwarders.clone(),
+            feedback_epoch: !drawn,
+            ..ApplierConfig::new(NodeId(id))
+        };
         let applier = Applier::new((self.make_service)(), applier_config);
         let remembers = self.host(id).disk.is_some();
         self.checkers.started(me, remembers);

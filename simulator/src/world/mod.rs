@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod disk;
 mod drive;
+mod gateway;
 mod happening;
 mod host;
 mod members;
@@ -33,7 +34,7 @@ use r2p2::client::ClientConfig;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-pub use addresses::{addresses, aggregator_address, client_address, peer_address, request_address};
+pub use addresses::{addresses, aggregator_address, client_address, gateway_address, peer_address, request_address};
 pub use clock::ClockConfig;
 pub use config::WorldConfig;
 pub use disk::{DiskConfig, DiskFault};
@@ -52,6 +53,7 @@ use alarm::Alarm;
 use archive::Archive;
 use clients::ClientHost;
 use clock::Clock;
+use gateway::GatewayHost;
 use host::Host;
 use members::first_membership;
 use network::{Datagram, Rule};
@@ -69,6 +71,7 @@ pub struct World<S: Service> {
     hosts: Vec<Host<S>>,
     clients: Vec<ClientHost>,
     aggregators: Vec<AggregatorHost>,
+    gateway: GatewayHost,
     /// Datagrams to addresses that belong to nobody: raw clients of a test.
     mailboxes: BTreeMap<SocketAddrV4, Vec<Bytes>>,
     rules: Vec<(u64, Rule)>,
@@ -114,9 +117,11 @@ impl<S: Service> World<S> {
     pub fn new(mut config: WorldConfig, make_service: impl Fn() -> S + 'static) -> Self {
         let rng = stream(config.seed, "corruption", 0);
         let seed = stream(config.seed, "network", 0).random();
-        let parties = usize::from(config.hosts() + config.aggregators) + config.clients;
+        let parties = usize::from(config.hosts() + config.aggregators) + config.clients + 1;
         let network = Network::new(seed, parties, config.network);
         config.node.aggregator = (config.aggregators > 0).then(aggregator_address);
+        let has_gateway = config.gateway.is_some();
+        config.node.forwarders = has_gateway.then(gateway_address).into_iter().collect();
         let mut world = Self {
             make_service: Box::new(make_service),
             now: Instant::ZERO,
@@ -127,6 +132,7 @@ impl<S: Service> World<S> {
             hosts: Vec::new(),
             clients: Vec::new(),
             aggregators: Vec::new(),
+            gateway: GatewayHost::default(),
             mailboxes: BTreeMap::new(),
             rules: Vec::new(),
             blocked: BTreeSet::new(),
@@ -151,6 +157,7 @@ impl<S: Service> World<S> {
         if !world.aggregators.is_empty() {
             world.start_aggregator(0);
         }
+        world.start_gateway();
         let first = first_membership(world.config.nodes);
         for id in 1..=world.config.hosts() {
             let disk = world.new_disk(id);
@@ -164,7 +171,7 @@ impl<S: Service> World<S> {
             let seed = stream(world.config.seed, "client", number as u64).random();
             let sessions = world.config.client.sessions && number >= world.config.plain_clients;
             let config = ClientConfig { sessions, ..world.config.client.clone() };
-            let contacts = clients::contacts(world.config.nodes, world.config.unicast);
+            let contacts = clients::contacts(world.config.nodes, world.config.unicast, has_gateway);
             let core = Endpoint::new(config, contacts, seed);
             let mut rng = stream(world.config.seed, "client clock", number as u64);
             let clock = Clock::start(world.now, world.config.clocks, &mut rng);
@@ -334,6 +341,7 @@ impl<S: Service> World<S> {
             Party::Node(id) => self.wake_node(id),
             Party::Client(number) => self.wake_client(number),
             Party::Aggregator(number) => self.wake_aggregator(number),
+            Party::Gateway => self.wake_gateway(),
             Party::Raw => {}
         }
     }

@@ -315,6 +315,8 @@ impl<S: Service> World<S> {
             Party::Aggregator(number) => {
                 Some(usize::from(self.config.hosts()) + self.clients.len() + usize::from(number))
             }
+            // Behind those of nodes and clients, and of whatever else there is.
+            Party::Gateway => Some(self.network.hosts() - 1),
             Party::Raw => None,
         }
     }
