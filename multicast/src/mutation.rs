@@ -18,6 +18,14 @@ pub enum Mutation {
     AggregatorBelowFirst,
     /// The aggregator goes on with what was said under an earlier arm id.
     AggregatorKeepsCounts,
+    /// FEEDBACK about what holds no credit gives back that of another request.
+    GatewayMintsCredit,
+    /// Credits do not come back by their deadline.
+    GatewayKeepsCredit,
+    /// The gateway does not know again what it has let pass.
+    GatewayForgetsAdmitted,
+    /// The gateway judges every packet of a message by itself.
+    GatewayTearsMessages,
 }
 
 thread_local! {

@@ -90,6 +90,11 @@ mutations! {
     AggCommitOfAnyTerm "agg-commit-of-any-term" "§6.6" "a follower takes an AggCommit of another term or epoch";
     AggCommitUnchecked "agg-commit-unchecked" "§8" "a leader takes any AggCommit, whatever its arm id, term and figures";
     AggregatorWaitedFor "aggregator-waited-for" "§8" "a leader never goes on without the aggregator";
+    // The gateway.
+    GatewayMintsCredit "gateway-mints-credit" "§9" "feedback about what holds no credit gives back that of another request";
+    GatewayKeepsCredit "gateway-keeps-credit" "§9" "credits do not come back by their deadline";
+    GatewayForgetsAdmitted "gateway-forgets-admitted" "§9" "the gateway does not know again what it has let pass";
+    GatewayTearsMessages "gateway-tears-messages" "§9" "the gateway judges every packet of a message by itself";
     // Snapshots.
     SnapshotWithoutSessions "snapshot-without-sessions" "§6.8" "a snapshot has the service's state and forgets the sessions";
     CompactedBeforeSafe "compacted-before-safe" "§7.4" "the journal is compacted before the snapshot is safe";
@@ -140,6 +145,10 @@ fn in_the_network(mutation: Mutation) -> Option<multicast::mutation::Mutation> {
         Mutation::AggregatorCountsLearners => There::AggregatorCountsLearners,
         Mutation::AggregatorBelowFirst => There::AggregatorBelowFirst,
         Mutation::AggregatorKeepsCounts => There::AggregatorKeepsCounts,
+        Mutation::GatewayMintsCredit => There::GatewayMintsCredit,
+        Mutation::GatewayKeepsCredit => There::GatewayKeepsCredit,
+        Mutation::GatewayForgetsAdmitted => There::GatewayForgetsAdmitted,
+        Mutation::GatewayTearsMessages => There::GatewayTearsMessages,
         _ => return None,
     })
 }

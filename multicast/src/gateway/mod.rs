@@ -168,7 +168,9 @@ impl Role for Gateway {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        while let Some((_, held)) = self.credits.pop_expired(now) {
+        while !mutated!(GatewayKeepsCredit)
+            && let Some((_, held)) = self.credits.pop_expired(now)
+        {
             if let Operation::Plain(_) = held.owner {
                 self.admitted.remove(&held.owner);
             }
@@ -181,7 +183,8 @@ impl Role for Gateway {
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
-        let ends = [self.credits.next_expiry(), self.admitted.next_end(), self.refused.next_end()];
+        let expiry = self.credits.next_expiry().filter(|_| !mutated!(GatewayKeepsCredit));
+        let ends = [expiry, self.admitted.next_end(), self.refused.next_end()];
         Output::Timeout(ends.into_iter().flatten().min().map_or(Instant::FAR_FUTURE, |end| end + SLACK))
     }
 
@@ -221,13 +224,14 @@ impl Gateway {
             Some(opening) => Operation::Opening { client: from, nonce: opening.seq },
             None => Operation::Plain(rpc),
         };
-        if let Some(&Admitted { answered }) = self.admitted.get(&operation) {
+        let known = self.admitted.get(&operation).copied().filter(|_| !mutated!(GatewayForgetsAdmitted));
+        if let Some(Admitted { answered }) = known {
             self.counters.packets_of_known += 1;
             // Its credit came back by the deadline: the group may never have heard of it, and is to do it now.
             if !answered && self.credits.get(&rpc).is_none() && self.credits.out() < self.limit() {
                 self.counters.charged_again += u64::from(self.credits.charge(now, rpc, operation));
             }
-        } else if self.refused.get(&operation).is_some() {
+        } else if self.refused.get(&operation).is_some() && !mutated!(GatewayTearsMessages) {
             self.counters.packets_of_refused += 1;
             return;
         } else if !self.admit(now, rpc, operation) {
@@ -278,6 +282,7 @@ impl Gateway {
             return;
         }
         let Self { credits, admitted, pace, .. } = self;
+        let unknown = credits.counters().feedback_unknown;
         credits.feedback(from, packet, |_| true, &mut |_, held| {
             if let Operation::Plain(_) = held.owner {
                 admitted.remove(&held.owner);
@@ -288,6 +293,9 @@ impl Gateway {
                 pace.completed(now);
             }
         });
+        if mutated!(GatewayMintsCredit) && credits.counters().feedback_unknown > unknown {
+            _ = credits.pop_expired(Instant::FAR_FUTURE);
+        }
     }
 
     fn reject(&mut self, error: ParseError) {
