@@ -21,9 +21,19 @@ macro_rules! mutations {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// Whether runs of the swarm can notice it. All its nodes have one version of the service.
+            /// Whether runs of the swarm notice it soon. All its nodes have one version of the service; and some mistakes
+            /// about the aggregator need a schedule that chance hardly ever comes by, or only cost time: tests write those out.
             pub const fn shows_in_swarm(self) -> bool {
-                !matches!(self, Self::SnapshotWithoutVersion | Self::VersionBeforeAllCan | Self::VersionOfProgram)
+                !matches!(
+                    self,
+                    Self::SnapshotWithoutVersion
+                        | Self::VersionBeforeAllCan
+                        | Self::VersionOfProgram
+                        | Self::AggregatorCountsLearners
+                        | Self::AggregatorBelowFirst
+                        | Self::AggCommitOfAnyTerm
+                        | Self::AggregatorWaitedFor
+                )
             }
 
             /// Its name on the command line.

@@ -36,8 +36,19 @@ fn assert_passed(finished: &Finished, value: &Value) {
 fn passes() {
     let (finished, value) = demo(&[]);
     assert_passed(&finished, &value);
-    assert_eq!((&value["nodes"], &value["mode"]), (&3.into(), &"hovercraft".into()));
-    assert!(finished.stderr.contains("kill -9"), "{finished:?}");
+    assert_eq!((&value["nodes"], &value["mode"]), (&3.into(), &"hovercraft++".into()));
+    for part in
+        ["kill -9: the aggregator", "another aggregator is started", "the leader has found it", "kill -9: leader"]
+    {
+        assert!(finished.stderr.contains(part), "{part}: {finished:?}");
+    }
+}
+
+#[test]
+fn passes_without_an_aggregator() {
+    let (finished, value) = demo(&["--mode", "hovercraft", "--seconds", "3"]);
+    assert_passed(&finished, &value);
+    assert!(!finished.stderr.contains("aggregator"), "{finished:?}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ counters! {
     /// Internal messages of groups that this aggregator does not serve.
     messages_other_group,
     /// Internal messages that do not concern an aggregator.
-    messages_ignored,
+    messages_of_no_concern,
     /// Armings.
     arms_accepted,
     /// Requests to arm from an address that is no member's.

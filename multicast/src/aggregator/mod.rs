@@ -148,7 +148,7 @@ impl Aggregator {
             Seen::Append(head) => self.see_append(now, at, from, &envelope, &head),
             Seen::AppendAck(ack) => self.count_ack(now, at, from, &envelope, ack),
             Seen::Arm(arm) => self.arm(at, from, &envelope, &arm),
-            Seen::Other => self.counters.messages_ignored += 1,
+            Seen::Other => self.counters.messages_of_no_concern += 1,
         }
     }
 

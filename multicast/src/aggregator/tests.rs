@@ -282,7 +282,7 @@ fn what_is_no_message_is_counted() {
     assert_eq!(it.count("messages_malformed"), 1);
     // A heartbeat.
     it.hear(address(1), &envelope(1), 3, |_| {});
-    assert_eq!(it.count("messages_ignored"), 1);
+    assert_eq!(it.count("messages_of_no_concern"), 1);
 }
 
 type Wrong = (SocketAddrV4, Envelope, AppendAck);

@@ -252,7 +252,12 @@ impl Node {
         if arm == 0 || ack.reject.is_some() || !self.has_aggregator() || membership.is_joint() {
             return false;
         }
-        let ack = AppendAck { arm, epoch: membership.epoch, heartbeat: false, ..*ack };
+        let epoch = membership.epoch;
+        // A heartbeat is answered to the leader; the aggregator need not hear again what it knows.
+        if !self.following.fold(ack.matched, ack.applied) && ack.heartbeat {
+            return false;
+        }
+        let ack = AppendAck { arm, epoch, heartbeat: false, ..*ack };
         self.counters.acks_folded += 1;
         self.send_to_aggregator(&Message::AppendAck(ack));
         true

@@ -30,6 +30,8 @@ pub(super) struct Following {
     hinted: Option<Instant>,
     /// The arm id of the Append that was taken last; 0 for none.
     arm: u64,
+    /// What the aggregator was told last: arm id, match, applied.
+    folded: (u64, LogIndex, LogIndex),
 }
 
 impl Following {
@@ -46,12 +48,19 @@ impl Following {
             report_after,
             hinted: None,
             arm: 0,
+            folded: (0, 0, 0),
         }
     }
 
     /// Under which arm id acknowledgements go to the aggregator; 0 if they go to the leader.
     pub(super) fn arm(&self) -> u64 {
         self.arm
+    }
+
+    /// The aggregator is told this. Returns whether it is anything new.
+    pub(super) fn fold(&mut self, matched: LogIndex, applied: LogIndex) -> bool {
+        let now = (self.arm, matched, applied);
+        std::mem::replace(&mut self.folded, now) != now
     }
 
     pub(super) fn owe_ack(&mut self) {

@@ -49,7 +49,11 @@ impl<S: Service> World<S> {
                 {
                     self.checkers.received(NodeId(id), &envelope, &message);
                 }
-                let Some(running) = &mut self.host_mut(id).running else { return };
+                // What comes back from its own multicast, a socket need not even be told.
+                let own = from == peer_address(id);
+                let host = self.host_mut(id);
+                let Some(running) = &mut host.running else { return };
+                host.packets.received += u64::from(!own);
                 if address.port() == PEER_PORT {
                     running.node.handle_peer_packet(now, from, &packet);
                 } else {
@@ -250,6 +254,7 @@ impl<S: Service> World<S> {
 
     fn send(&mut self, id: u16, output: Output) {
         let me = Party::Node(id);
+        self.host_mut(id).packets.sent += 1;
         match output {
             Output::Peers { to: Destination::Peer { at, .. } | Destination::Aggregator { at }, packet } => {
                 self.transmit(me, peer_address(id), self.party(at), at, Via::Unicast, packet);

@@ -55,8 +55,19 @@ pub(super) struct Host<S: Service> {
     pub(super) crash_after: Option<u32>,
     /// The version of the service that the program here has, from its next start on.
     pub(super) service_version: u32,
+    /// Datagrams that processes here have sent and read.
+    pub(super) packets: Packets,
     /// As it was when somebody looked last.
     pub(super) role: Option<(Role, Term)>,
+}
+
+/// Datagrams of a node. One to a group counts once where it is sent, and once at each that reads it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Packets {
+    /// Sent, to clients and to nodes.
+    pub sent: u64,
+    /// Read.
+    pub received: u64,
 }
 
 pub(super) struct Running<S: Service> {
@@ -87,6 +98,7 @@ impl<S: Service> Host<S> {
             process: 0,
             crash_after: None,
             service_version,
+            packets: Packets::default(),
             role: None,
         }
     }
@@ -354,6 +366,11 @@ impl<S: Service> World<S> {
     fn progress(&self, id: u16) -> String {
         let wanted = self.recording.is_some();
         self.node(id).filter(|_| wanted).map(progress).unwrap_or_default()
+    }
+
+    /// Datagrams that the node on this host has sent and read so far.
+    pub fn packets(&self, id: u16) -> Packets {
+        self.host(id).packets
     }
 
     pub(super) fn host(&self, id: u16) -> &Host<S> {

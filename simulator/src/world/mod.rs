@@ -55,6 +55,7 @@ use clients::ClientHost;
 use clock::Clock;
 use gateway::GatewayHost;
 use host::Host;
+pub use host::Packets;
 use members::first_membership;
 use network::{Datagram, Rule};
 

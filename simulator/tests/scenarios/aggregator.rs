@@ -10,7 +10,7 @@ use simulator::scenario::Setup;
 use simulator::world::{DiskConfig, aggregator_address, peer_address};
 use simulator::{Party, Registers, Scenario};
 
-use super::members::{admit, settle};
+use super::members::{admit, lead, settle};
 
 /// A group with one aggregator, and room for a second.
 fn cluster(nodes: u16) -> Setup {
@@ -63,7 +63,7 @@ fn is_no_heartbeat(flight: &simulator::Flight<'_>) -> bool {
 
 /// Losing the aggregator costs a wait for one Append, and nothing else; another one is armed as soon as it is there.
 #[test]
-fn it_dies_and_another_is_started() {
+pub(crate) fn it_dies_and_another_is_started() {
     let mut s = cluster(5).patient_clients().registers();
     let [leader, ..] = s.cast::<5>();
     begin(&mut s);
@@ -325,14 +325,83 @@ pub(crate) fn forged_figures_are_counted_and_harmless() {
     assert_eq!(s.client(0).value(Get(1)), 1);
 }
 
-/// A leader that never gives an aggregator up would never commit anything again.
+/// §6.7: four vote and one learns; two of the four and the learner are no majority.
 #[test]
-pub(crate) fn nothing_depends_on_it() {
-    let mut s = cluster(3).registers();
-    s.cast::<3>();
+pub(crate) fn a_learner_is_not_counted() {
+    let mut s = cluster(4).with(|config| config.spares = 1).registers();
     begin(&mut s);
-    s.kill_aggregator(0);
-    for expected in 2..=10 {
+    s.repeat("it is let in", |world| world.admit(5, false));
+    settle(&mut s);
+    let leader = s.leader().expect("somebody leads");
+    // In step it takes what is sent to all, and acknowledges it as all do.
+    let mut expected = 2;
+    while s.counters(5).acks_folded == 0 {
         assert_eq!(s.client(0).value(Add(1, 1)), expected);
+        expected += 1;
+        assert!(expected < 1_000, "it never acknowledges to the aggregator");
     }
+    let others: Vec<u16> = (1..=4).filter(|id| *id != leader).collect();
+    // Two voters hear and say nothing.
+    s.isolate(others[0], &[]);
+    s.isolate(others[1], &[]);
+    let (commit, last) = (s.commit(others[2]), s.last(5));
+    s.client(0).begin(Set(1, 7));
+    s.until("the learner has it", |world| world.node(5).expect("it runs").consensus().log().last() > last);
+    s.run_for(Duration::from_millis(3));
+    assert_eq!((s.commit(leader), s.commit(others[2]), s.commit(5)), (commit, commit, commit));
+    s.heal();
+    s.client(0).end(1);
+    s.converge();
+}
+
+/// §6.7: a new leader's disk is slow. When it and one follower are heard, a majority has only what is of an earlier term.
+#[test]
+pub(crate) fn nothing_of_an_earlier_term_is_announced() {
+    let mut s = cluster(3).clients(2).with(|config| config.node.durable = true).registers();
+    let [_, next, _] = s.cast::<3>();
+    begin(&mut s);
+    s.set_disk(next, DiskConfig { latency: Duration::from_millis(8), jitter: Duration::ZERO });
+    lead(&mut s, next);
+    let arm = |world: &simulator::World<Registers>| world.node(next).expect("it runs").counters().armings > 0;
+    s.until("it is armed before its first entry is on its disk", arm);
+    let consensus = s.node(next).expect("it runs").consensus();
+    assert!(consensus.persisted() < consensus.log().last());
+    let commits = s.watch("agg_commit");
+    assert_eq!(s.client(1).value(Add(1, 1)), 2);
+    assert!(commits.hits() > 0);
+    s.converge();
+}
+
+/// §6.6: an AggCommit of a term that a node has not heard of says nothing about what the leader before has given it.
+#[test]
+pub(crate) fn an_agg_commit_comes_before_its_term() {
+    let mut s = cluster(5).clients(2).registers();
+    let [old, f, ..] = s.cast::<5>();
+    begin(&mut s);
+    s.lose("append").from(old).not_to(f);
+    let last = s.last(f);
+    s.client(0).begin_many(3, Set(1, 100));
+    s.until("F alone has them", |world| world.node(f).unwrap().consensus().log().last() > last + 2);
+    s.heal();
+    s.isolate(old, &[]);
+    s.isolate(f, &[]);
+    s.until("one of the others leads", |world| world.leader().is_some_and(|leader| leader != old && leader != f));
+    s.until("it is armed", |world| {
+        let leader = world.leader().and_then(|id| world.node(id));
+        leader.is_some_and(|node| node.counters().armings > 0 && node.consensus().commit_is_current())
+    });
+    s.reconnect();
+    s.isolate(old, &[]);
+    let quiet = s.lose("*").to(f).not_from(Party::Aggregator(0));
+    let term = s.term(f);
+    let heard = s.watch("agg_commit").to(f);
+    for _ in 0..3 {
+        s.client(1).value(Add(1, 10));
+    }
+    s.run_for(Duration::from_millis(2));
+    assert!(heard.hits() > 0 && s.term(f) == term, "it has heard of no other term");
+    assert!(s.commit(f) <= last, "committed what the others have replaced");
+    s.stop(&quiet);
+    s.heal();
+    s.converge();
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hovercraft::mutation::{self, Mutation};
 
-use crate::{bodies, clients, leaders, messages};
+use crate::{aggregator, bodies, clients, leaders, messages};
 
 const BROKEN: &[(Mutation, fn())] = &[
     (Mutation::FenceIgnored, clients::a_timed_out_write_is_fenced_by_the_next_one),
@@ -20,6 +20,13 @@ const BROKEN: &[(Mutation, fn())] = &[
     (Mutation::WaitingForgotten, leaders::unordered_requests_survive_a_change_of_leader_and_take_effect_once),
     (Mutation::TruncationSkipped, leaders::unordered_requests_survive_a_change_of_leader_and_take_effect_once),
     (Mutation::LeaderReadsLocally, leaders::an_old_leader_wakes_and_serves_nothing_stale),
+    (Mutation::AggCommitUnverified, aggregator::an_agg_commit_overtakes_its_append_on_a_follower_with_a_divergent_tail),
+    (Mutation::AggCommitOfAnyTerm, aggregator::an_agg_commit_comes_before_its_term),
+    (Mutation::AggregatorCountsLeaderUnsynced, aggregator::the_leader_counts_when_its_disk_has_synced),
+    (Mutation::AggregatorCountsLearners, aggregator::a_learner_is_not_counted),
+    (Mutation::AggregatorBelowFirst, aggregator::nothing_of_an_earlier_term_is_announced),
+    (Mutation::AggCommitUnchecked, aggregator::forged_figures_are_counted_and_harmless),
+    (Mutation::AggregatorWaitedFor, aggregator::it_dies_and_another_is_started),
     (Mutation::AcknowledgeWithoutBody, bodies::a_body_is_lost_at_all_followers),
 ];
 

@@ -51,8 +51,10 @@
 //! | 7.7 | a leader that hangs would hand over to a learner | `members::a_leader_that_hangs_hands_over_to_a_voter` |
 //! | 7.7 | an old leader wakes from a pause | `leaders::an_old_leader_wakes_and_serves_nothing_stale` |
 //! | 7.7 | heartbeats that bring back no acknowledgement keep a leader from being elected that has a quorum | `leaders::a_leader_that_hears_nobody_is_replaced` |
-//!
-//! The schedules of §8 belong to the aggregator, which does not exist yet.
+//! | 6.6 | an AggCommit overtakes its Append on a follower with a divergent tail, or comes before its term | `aggregator::an_agg_commit_overtakes_its_append_on_a_follower_with_a_divergent_tail`, `aggregator::an_agg_commit_comes_before_its_term` |
+//! | 6.7 | the aggregator counts the leader and one follower, and the leader loses power before its sync | `aggregator::the_leader_counts_when_its_disk_has_synced` |
+//! | 6.7 | it counts a learner, or announces what is of an earlier term | `aggregator::a_learner_is_not_counted`, `aggregator::nothing_of_an_earlier_term_is_announced` |
+//! | 8 | the aggregator dies, is restarted, is there twice, comes back from long ago, is cut off | `aggregator` |
 
 mod aggregator;
 mod bodies;

@@ -29,8 +29,8 @@ use crate::up::{FanOutArg, ModeArg};
 
 /// See it work: a cluster on this machine, its leader killed under load, everything checked.
 ///
-/// Starts node processes, lets concurrent clients work on a replicated key-value store, kills the leader with kill -9 in
-/// the middle, and then checks what the clients saw: is there one order of all operations that explains every answer
+/// Starts node processes and an aggregator, lets concurrent clients work on a replicated key-value store, kills first the
+/// aggregator and then the leader with kill -9 in the middle, starts another aggregator, and then checks what the clients saw: is there one order of all operations that explains every answer
 /// (linearizability), and was every acknowledged increment executed exactly once?
 #[derive(clap::Args, Debug)]
 #[command(
@@ -38,6 +38,7 @@ use crate::up::{FanOutArg, ModeArg};
     Examples:\n  \
         hovercraft demo\n  \
         hovercraft demo --nodes 5 --drop 1%      with one in a hundred datagrams thrown away\n  \
+        hovercraft demo --mode hovercraft        without an aggregator\n  \
         hovercraft demo --mode raft              the baseline: everything through the leader\n  \
         hovercraft demo --json | tail -1 | jq .failover_ms"
 )]
@@ -46,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=9))]
     nodes: u16,
     /// How requests become replicated.
-    #[arg(long, value_enum, default_value_t = ModeArg::Hovercraft)]
+    #[arg(long, value_enum, default_value_t = ModeArg::HovercraftPlusPlus)]
     mode: ModeArg,
     /// How one request reaches all nodes [default: multicast, or unicast where that does not work].
     #[arg(long, value_enum)]
@@ -262,6 +263,54 @@ impl Run {
     }
 }
 
+/// Kills the aggregator, if there is one, and starts another one after a tenth of the load. Then waits for the middle of
+/// the load. Returns whether this program shall end.
+fn kill_the_aggregator(
+    shared: &Shared,
+    cluster: &mut LocalCluster,
+    events: &Events,
+    story: &Story,
+) -> Result<bool, Failure> {
+    let (clock, length) = (shared.clock, shared.end.since(shared.start));
+    let missed = |cluster: &LocalCluster| {
+        let ids: Vec<u16> = cluster.nodes.iter().map(|node| node.id()).collect();
+        let of = |name| cluster.ask(&ids).iter().map(|report| counter(report, name)).sum::<u64>();
+        (of("node.agg_commits_received"), of("node.agg_commits_missed"))
+    };
+    if cluster.aggregator.is_some() {
+        let (taken, before) = missed(cluster);
+        if let Some(aggregator) = &mut cluster.aggregator {
+            aggregator.kill();
+            story.tell(format_args!(
+                "kill -9: the aggregator (pid {}) is dead; nodes had taken {} of its messages",
+                aggregator.pid(),
+                grouped(taken)
+            ));
+        }
+        let answered = shared.answered.load(Ordering::Relaxed);
+        if local::wait_until(events, clock, clock.now() + length / 10, || false) {
+            return Ok(true);
+        }
+        let (taken, after) = missed(cluster);
+        story.tell(format_args!(
+            "without it: {} more operations answered; its word was missed {} times",
+            grouped(shared.answered.load(Ordering::Relaxed) - answered),
+            after - before
+        ));
+        cluster.start_aggregator()?;
+        story.tell("another aggregator is started");
+        let armed = local::wait_until(events, clock, clock.now() + RECOVERY_PATIENCE, || missed(cluster).0 > taken);
+        if armed {
+            return Ok(true);
+        }
+        if missed(cluster).0 == taken {
+            return Err(Failure::new("the cluster works without an aggregator and does not find the next one"));
+        }
+        story.tell("the leader has found it");
+    }
+    Ok(local::wait_until(events, clock, shared.start + length * 2 / 5, || false))
+}
+
 /// Waits for the middle of the load, kills the leader, and waits until there is service again. Returns who it was, when
 /// the signal was sent, and when the process was gone; `None` if this program shall end.
 fn kill_the_leader(
@@ -271,8 +320,11 @@ fn kill_the_leader(
     story: &Story,
 ) -> Result<Option<(u16, Instant, Instant)>, Failure> {
     let clock = shared.clock;
-    let middle = shared.start + shared.end.since(shared.start) * 2 / 5;
+    let middle = shared.start + shared.end.since(shared.start) / 5;
     if local::wait_until(events, clock, middle, || false) {
+        return Ok(None);
+    }
+    if kill_the_aggregator(shared, cluster, events, story)? {
         return Ok(None);
     }
     let answered = shared.answered.load(Ordering::Relaxed);
@@ -370,7 +422,9 @@ fn keep_logs(args: &Args, cluster: &LocalCluster, failure: Failure) -> Failure {
 
 fn copy_logs(cluster: &LocalCluster, directory: &std::path::Path) {
     _ = std::fs::create_dir_all(directory);
-    for node in &cluster.nodes {
-        _ = std::fs::copy(node.log(), directory.join(format!("node-{}.log", node.id())));
+    for process in cluster.nodes.iter().chain(&cluster.aggregator) {
+        if let Some(name) = process.log().file_name() {
+            _ = std::fs::copy(process.log(), directory.join(name));
+        }
     }
 }

@@ -29,6 +29,8 @@ const PACE: Duration = Duration::from_millis(5);
 pub(crate) struct LocalCluster {
     // In the order in which they have to go.
     pub(crate) nodes: Vec<NodeProcess>,
+    /// In mode `hovercraft++`.
+    pub(crate) aggregator: Option<NodeProcess>,
     pub(crate) place: Place,
     pub(crate) config: ClusterConfig,
     _ports: Option<PortBlock>,
@@ -49,7 +51,8 @@ impl LocalCluster {
             Failure::new(format!("cannot write the cluster's configuration {}: {error}", path.display()))
                 .todo("Make room there, or choose another directory with --dir DIRECTORY.")
         })?;
-        let mut cluster = Self { nodes: Vec::new(), place, config, _ports: ports };
+        let mut cluster = Self { nodes: Vec::new(), aggregator: None, place, config, _ports: ports };
+        cluster.start_aggregator()?;
         for entry in &cluster.config.nodes {
             let log = cluster.place.log(entry.id);
             let node = NodeProcess::spawn(entry.id, &path, service, log).map_err(|error| {
@@ -59,6 +62,18 @@ impl LocalCluster {
             cluster.nodes.push(node);
         }
         Ok(cluster)
+    }
+
+    /// Starts the aggregator, if the mode has one and none runs.
+    pub(crate) fn start_aggregator(&mut self) -> Result<(), Failure> {
+        let runs = self.aggregator.as_ref().is_some_and(NodeProcess::alive);
+        if self.config.aggregator().is_none() || runs {
+            return Ok(());
+        }
+        let aggregator = NodeProcess::spawn_aggregator(&self.place.config(), self.place.aggregator_log());
+        let cannot = |error| Failure::new(format!("cannot start a process for the aggregator: {error}"));
+        self.aggregator = Some(aggregator.map_err(cannot)?);
+        Ok(())
     }
 
     /// Waits until every node is up and a leader can order. Returns the leader, or `None` if this program shall end.
@@ -92,9 +107,10 @@ impl LocalCluster {
     }
 
     fn expect_all_alive(&mut self) -> Result<(), Failure> {
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().chain(&mut self.aggregator) {
             if let Some(status) = node.just_ended() {
-                return Err(Failure::new(format!("node {} {} while starting", node.id(), processes::describe(status)))
+                let name = processes::name(node.id());
+                return Err(Failure::new(format!("{name} {} while starting", processes::describe(status)))
                     .means(node.last_words())
                     .todo("The other nodes have been stopped again. Remove the cause and start once more."));
             }
@@ -122,9 +138,10 @@ impl LocalCluster {
         self.nodes.iter_mut().find(|node| node.id() == id)
     }
 
-    /// Stops all nodes in peace. Returns those that had to be killed.
+    /// Stops all nodes and the aggregator in peace. Returns those that had to be killed.
     pub(crate) fn stop(&mut self, events: &Events) -> Vec<u16> {
-        processes::stop_all(&mut self.nodes, events)
+        let mut all: Vec<&mut NodeProcess> = self.nodes.iter_mut().chain(&mut self.aggregator).collect();
+        processes::stop_all(&mut all, events)
     }
 }
 

@@ -69,6 +69,10 @@ impl Place {
         self.path.join(format!("node-{node}.log"))
     }
 
+    pub(crate) fn aggregator_log(&self) -> PathBuf {
+        self.path.join("aggregator.log")
+    }
+
     /// For the life markers of the nodes.
     pub(crate) fn runtime_dir(&self) -> PathBuf {
         self.path.join("run")

@@ -20,7 +20,15 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// How many bytes from the end of a dead node's log are shown.
 const LOG_TAIL: usize = 2000;
 
-/// A node process. Killed when dropped.
+/// The id of the aggregator's process: no node has it.
+pub(crate) const AGGREGATOR: u16 = 0;
+
+/// What a process is called: "node 3", "the aggregator".
+pub(crate) fn name(id: u16) -> String {
+    if id == AGGREGATOR { "the aggregator".to_owned() } else { format!("node {id}") }
+}
+
+/// A process of a cluster: a node, or the aggregator. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct NodeProcess {
     id: u16,
@@ -35,17 +43,24 @@ impl NodeProcess {
     /// Must be called from a thread that lives as long as the program: the kernel kills the node when that thread ends,
     /// so that even `kill -9` of this program leaves nothing behind.
     pub(crate) fn spawn(id: u16, config: &Path, service: &[OsString], log: PathBuf) -> io::Result<Self> {
+        let number = id.to_string();
+        let arguments = ["node", "--id", &number, "--config"].map(OsString::from);
+        let arguments = arguments.into_iter().chain([config.into()]).chain(service.iter().cloned());
+        Self::spawn_with(id, arguments, log)
+    }
+
+    /// Starts `hovercraft aggregator`; the id is [`AGGREGATOR`]. Otherwise the same.
+    pub(crate) fn spawn_aggregator(config: &Path, log: PathBuf) -> io::Result<Self> {
+        Self::spawn_with(AGGREGATOR, ["aggregator".into(), "--config".into(), config.into()], log)
+    }
+
+    fn spawn_with(id: u16, arguments: impl IntoIterator<Item = OsString>, log: PathBuf) -> io::Result<Self> {
         let output = File::create(&log)?;
         let parent = std::process::id();
         let mut command = Command::new("/proc/self/exe"); // Still this program if its file has been replaced.
         command
             .arg0("hovercraft")
-            .arg("node")
-            .arg("--id")
-            .arg(id.to_string())
-            .arg("--config")
-            .arg(config)
-            .args(service)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -123,23 +138,23 @@ impl Drop for NodeProcess {
 }
 
 /// Asks all to stop, waits, and kills those who take too long. Returns the ids of those.
-pub(crate) fn stop_all(nodes: &mut [NodeProcess], events: &Events) -> Vec<u16> {
+pub(crate) fn stop_all(nodes: &mut [&mut NodeProcess], events: &Events) -> Vec<u16> {
     for node in nodes.iter() {
         node.signal(SIGTERM);
     }
     let clock = Clock::new();
     let deadline = clock.now() + STOP_PATIENCE;
-    let all_ended = |nodes: &mut [NodeProcess]| {
+    let all_ended = |nodes: &mut [&mut NodeProcess]| {
         for node in nodes.iter_mut() {
             node.just_ended();
         }
-        !nodes.iter().any(NodeProcess::alive)
+        !nodes.iter().any(|node| node.alive())
     };
     while !all_ended(nodes) && clock.now() < deadline {
         // Rings when a child ends.
         events.wait(deadline.since(clock.now()).min(Duration::from_millis(100)));
     }
-    let late = nodes.iter().filter(|node| node.alive()).map(NodeProcess::id).collect();
+    let late = nodes.iter().filter(|node| node.alive()).map(|node| node.id()).collect();
     for node in nodes {
         node.kill();
     }

@@ -87,9 +87,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// What the configuration has between clients and nodes.
 fn roles(config: &ClusterConfig) -> impl Iterator<Item = (&'static str, SocketAddrV4)> {
+    let aggregator = config.aggregator().map(|address| ("aggregator", address));
     let gateway = config.gateway.map(|gateway| ("gateway", gateway.address));
     let router = config.router.map(|router| ("router", router.address));
-    gateway.into_iter().chain(router)
+    aggregator.into_iter().chain(gateway).chain(router)
 }
 
 /// What a role says about itself: what is so now, and what it has refused, or everything.

@@ -23,6 +23,7 @@ use crate::processes::{self, Event, Events, NodeProcess};
 #[command(after_help = "Examples:\n  \
         hovercraft up                              3 nodes, key-value store\n  \
         hovercraft up --nodes 5                    survives 2 failures\n  \
+        hovercraft up --nodes 9 --mode hovercraft++  with an aggregator: the leader works no more than with 3\n  \
         hovercraft up --data ./data                survives Ctrl-C: the next one goes on from there\n  \
         hovercraft up --dir /tmp/second            a second cluster; talk to it with\n  \
         hovercraft kv --config /tmp/second/default.toml get key")]
@@ -188,12 +189,16 @@ fn ready_line(cluster: &LocalCluster, leader: u16, args: &Args) -> String {
             "app": app.name(),
             "leader": leader,
             "config": config,
+            "aggregator": cluster.aggregator.as_ref().map(NodeProcess::pid),
             "nodes": cluster.nodes.iter().map(node).collect::<Vec<_>>(),
         })
         .to_string();
     }
     let node = |node: &NodeProcess| format!("n{} {} pid {}", node.id(), address(node.id()), node.pid());
-    let nodes: Vec<_> = cluster.nodes.iter().map(node).collect();
+    let mut nodes: Vec<_> = cluster.nodes.iter().map(node).collect();
+    if let (Some(process), Some(address)) = (&cluster.aggregator, cluster.config.aggregator()) {
+        nodes.push(format!("aggregator {address} pid {}", process.pid()));
+    }
     let option = match &args.dir {
         Some(_) => format!(" --config {}", config.display()),
         None => String::new(),
@@ -216,6 +221,12 @@ fn report_dead(cluster: &mut LocalCluster) -> usize {
         .iter_mut()
         .filter_map(|node| node.just_ended().map(|status| (node.id(), node.pid(), status)))
         .collect();
+    if let Some(aggregator) = &mut cluster.aggregator
+        && let Some(status) = aggregator.just_ended()
+    {
+        let how = processes::describe(status);
+        tell(format_args!("the aggregator (pid {}) {how}; the nodes go on without it", aggregator.pid()));
+    }
     let alive = cluster.nodes.iter().filter(|node| node.alive()).count();
     for (id, pid, status) in dead {
         let note = local::majority_note(alive, cluster.nodes.len());
@@ -230,7 +241,7 @@ fn report_dead(cluster: &mut LocalCluster) -> usize {
 
 fn stop(cluster: &mut LocalCluster, events: &Events) -> ExitCode {
     for id in cluster.stop(events) {
-        tell(format_args!("node {id} did not stop when asked and was killed"));
+        tell(format_args!("{} did not stop when asked and was killed", processes::name(id)));
     }
     ExitCode::SUCCESS
 }
