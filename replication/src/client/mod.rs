@@ -101,6 +101,11 @@ pub enum Entrance {
 const AROUND_GATEWAY_AFTER: u32 = 6;
 
 impl ClientOptions {
+    /// A client core as [`PipelinedClient`] has one: for shells with sockets of their own, such as a load generator.
+    pub fn endpoint(&self, seed: u64) -> Endpoint {
+        Endpoint::new(self.core(), self.contacts(), seed)
+    }
+
     /// Nothing says that the configuration is that of the group as it is now.
     fn contacts(&self) -> Contacts {
         let group_stays = self.entrance != Entrance::Nodes;

@@ -67,7 +67,7 @@ impl PipelinedClient {
         let socket = builder.socket(options.group.sender_socket(options.ttl)?, SocketOptions::default());
         assert_eq!(socket, SOCKET);
         Ok(Self {
-            core: Endpoint::new(options.core(), options.contacts(), options.seed.unwrap_or_else(entropy::draw)),
+            core: options.endpoint(options.seed.unwrap_or_else(entropy::draw)),
             datapath: builder.build()?,
             clock,
             timeout: Instant::FAR_FUTURE,

@@ -123,6 +123,12 @@ impl UdpDatapath {
         self.sender.sockets.len()
     }
 
+    /// Whether the last wait that ended with [`Wake::Readable`] found something to read on this socket: for those who have
+    /// so many sockets that reading them all would cost too much.
+    pub fn readable(&self, socket: SocketId) -> bool {
+        self.interests[socket.0].revents != 0
+    }
+
     /// The address a socket is bound to.
     pub fn local_address(&self, socket: SocketId) -> SocketAddrV4 {
         self.sender.sockets[socket.0].local

@@ -1,5 +1,6 @@
 //! The `hovercraft` program: clusters, a client, a demonstration. One file per command.
 
+mod bench;
 mod cluster;
 mod demo;
 mod kv;
@@ -50,6 +51,7 @@ enum Command {
     Status(status::Args),
     Cluster(cluster::Args),
     Sim(sim::Args),
+    Bench(Box<bench::Args>),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     result.unwrap_or_else(|failure: Failure| failure.report())
 }

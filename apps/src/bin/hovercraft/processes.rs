@@ -56,7 +56,6 @@ impl NodeProcess {
 
     fn spawn_with(id: u16, arguments: impl IntoIterator<Item = OsString>, log: PathBuf) -> io::Result<Self> {
         let output = File::create(&log)?;
-        let parent = std::process::id();
         let mut command = Command::new("/proc/self/exe"); // Still this program if its file has been replaced.
         command
             .arg0("hovercraft")
@@ -66,19 +65,7 @@ impl NodeProcess {
             .stderr(output)
             // Ctrl-C at the terminal is ours to forward.
             .process_group(0);
-        // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid.
-        unsafe {
-            command.pre_exec(move || {
-                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                    return Err(io::Error::last_os_error());
-                }
-                // The parent may have died before the kernel was told.
-                if libc::getppid() as u32 != parent {
-                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
-                }
-                Ok(())
-            });
-        }
+        die_with_us(&mut command);
         Ok(Self { id, child: command.spawn()?, log, ended: None })
     }
 
@@ -134,6 +121,24 @@ impl NodeProcess {
 impl Drop for NodeProcess {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Has the kernel kill the process when the thread that starts it ends.
+pub(crate) fn die_with_us(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The parent may have died before the kernel was told.
+            if libc::getppid() as u32 != parent {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        });
     }
 }
 
