@@ -50,8 +50,11 @@ const ITEMS_PER_FETCH: usize = 50;
 pub struct Fetcher {
     limits: FetchLimits,
     wanted: DigestMap<Wanted>,
-    /// When to ask for what for the first time. Waits while all questions are in flight.
+    /// When to ask for what for the first time.
     first: BTreeMap<(Instant, u64), Digest>,
+    /// What is to be asked for and waits while all questions are in flight: what comes first in the log goes first,
+    /// because nothing behind it can be taken, and bodies do not stay for ever.
+    waiting: BTreeMap<(LogIndex, u64), Digest>,
     /// When to ask again for what. Never waits, or a lost answer could keep its place in flight for ever.
     again: BTreeMap<(Instant, u64), Digest>,
     ticket: u64,
@@ -61,6 +64,7 @@ pub struct Fetcher {
 #[derive(Debug)]
 struct Wanted {
     index: LogIndex,
+    /// When it is to be asked for next, and since when it waits for that.
     due: (Instant, u64),
     asked: u32,
     ask_first: Option<MemberId>,
@@ -74,6 +78,7 @@ impl Fetcher {
             limits,
             wanted: digest_map(),
             first: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             again: BTreeMap::new(),
             ticket: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -84,7 +89,11 @@ impl Fetcher {
     /// node known to have it. Returns false if too many are wanted already.
     pub fn want(&mut self, now: Instant, identity: Digest, index: LogIndex, ask_first: Option<MemberId>) -> bool {
         if let Some(wanted) = self.wanted.get_mut(&identity) {
+            let waits = self.waiting.remove(&wanted.place()).is_some();
             wanted.index = wanted.index.max(index);
+            if waits {
+                self.waiting.insert(wanted.place(), identity);
+            }
             return true;
         }
         if self.wanted.len() >= self.limits.wanted_max {
@@ -102,6 +111,7 @@ impl Fetcher {
     pub fn done(&mut self, identity: &Digest) -> bool {
         let Some(wanted) = self.wanted.remove(identity) else { return false };
         self.first.remove(&wanted.due);
+        self.waiting.remove(&wanted.place());
         self.again.remove(&wanted.due);
         true
     }
@@ -128,14 +138,17 @@ impl Fetcher {
     pub fn clear(&mut self) {
         self.wanted.clear();
         self.first.clear();
+        self.waiting.clear();
         self.again.clear();
     }
 
     /// When to call [`Fetcher::ask`].
     pub fn next_due(&self) -> Option<Instant> {
         let again = self.again.first_key_value().map(|((at, _), _)| *at);
-        let first = self.first.first_key_value().map(|((at, _), _)| *at).filter(|_| self.has_room());
-        again.into_iter().chain(first).min()
+        let first = self.first.first_key_value().map(|((at, _), _)| *at);
+        let waiting = self.waiting.first_key_value().and_then(|(_, identity)| self.wanted.get(identity));
+        let new = first.into_iter().chain(waiting.map(|wanted| wanted.due.0)).filter(|_| self.has_room());
+        again.into_iter().chain(new).min()
     }
 
     /// What to ask whom now, spread over `peers`.
@@ -148,6 +161,12 @@ impl Fetcher {
         }
         // One peer per round for all first questions: one Fetch and one answer instead of many.
         let offset = self.rng.random_range(0..peers.len());
+        while let Some(first) = self.first.first_entry().filter(|first| first.key().0 <= now) {
+            let identity = first.remove();
+            if let Some(wanted) = self.wanted.get(&identity) {
+                self.waiting.insert(wanted.place(), identity);
+            }
+        }
         while let Some(identity) = self.pop_due(now) {
             let Some(wanted) = self.wanted.get_mut(&identity) else { continue };
             if wanted.asked == ROUNDS_MAX {
@@ -195,15 +214,17 @@ impl Fetcher {
     }
 
     fn pop_due(&mut self, now: Instant) -> Option<Digest> {
-        let is_due =
-            |queue: &BTreeMap<(Instant, u64), Digest>| queue.first_key_value().is_some_and(|((at, _), _)| *at <= now);
-        if is_due(&self.again) {
-            return self.again.pop_first().map(|(_, identity)| identity);
+        if let Some(again) = self.again.first_entry().filter(|again| again.key().0 <= now) {
+            return Some(again.remove());
         }
-        if self.has_room() && is_due(&self.first) {
-            return self.first.pop_first().map(|(_, identity)| identity);
-        }
-        None
+        if self.has_room() { self.waiting.pop_first().map(|(_, identity)| identity) } else { None }
+    }
+}
+
+impl Wanted {
+    /// Its place among what waits. What has no place in the log that is known stands behind all that has.
+    fn place(&self) -> (LogIndex, u64) {
+        (self.index.checked_sub(1).unwrap_or(LogIndex::MAX), self.due.1)
     }
 }
 
@@ -274,6 +295,27 @@ mod tests {
         fetcher.done(&Digest(1));
         assert_eq!(fetcher.next_due(), Some(Instant::ZERO));
         assert_eq!(fetcher.ask(Instant::ZERO, &peers()).len(), 1);
+    }
+
+    /// What is behind it in the log can wait, and would wait for it.
+    #[test]
+    fn what_comes_first_in_the_log_is_asked_for_first() {
+        let limits = FetchLimits { in_flight_max: 1, patience: Duration::ZERO, ..FetchLimits::default() };
+        let mut fetcher = Fetcher::new(limits, 1);
+        for (id, index) in [(1, 0), (5, 0), (2, 8), (3, 7), (4, 9)] {
+            fetcher.want(Instant::ZERO, Digest(id), index, None);
+        }
+        let mut next = || {
+            let fetches = fetcher.ask(Instant::ZERO, &peers());
+            let asked = fetches.first()?.1.items[0].identity;
+            // It waits, and now its place is known.
+            if asked == Digest(3) {
+                fetcher.want(Instant::ZERO, Digest(1), 10, None);
+            }
+            fetcher.done(&asked);
+            Some(asked.0)
+        };
+        assert_eq!([(); 6].map(|()| next()), [Some(3), Some(2), Some(4), Some(1), Some(5), None]);
     }
 
     #[test]

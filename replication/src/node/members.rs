@@ -264,6 +264,9 @@ impl Node {
         self.strangers -= 1;
         let committed = self.to_be_told();
         let answer = match message {
+            // One that has heard this process and knows better than to let it in, but is none of those it knows: they may
+            // all have been replaced. Who it is, is no reason to believe it; a later membership is.
+            Message::Refused(refused) if refused.life == self.config.life => Message::MembersQuery,
             // What is no node is not asked who it is.
             Message::Refused(_) | Message::Armed(_) | Message::AggCommit(_) => return,
             Message::MembersQuery => Message::Members(committed.as_told_to(envelope.from.node())),

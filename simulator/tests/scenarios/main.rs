@@ -43,6 +43,7 @@
 //! | 7.6 | a voter that is leaving is elected | `members::a_leaving_node_leads_and_hands_over` |
 //! | 7.6 | the entry of a change is replaced by another leader's | `members::a_change_is_taken_back` |
 //! | 7.6 | a node restarts with a change in its log that is not committed | `members::a_restarted_node_counts_by_what_its_log_says_last` |
+//! | 7.6 | a node was removed while it slept, and the only one who can tell it is a stranger | `members::a_removed_node_is_told_by_a_stranger` |
 //! | 7.6 | while a node slept all others were replaced, or one by its next incarnation | `members::a_node_that_slept_finds_its_group_among_strangers`, `members::a_node_that_slept_listens_to_the_next_incarnation_of_a_peer` |
 //! | 7.6 | clients that know of the first nodes only, while all are replaced under load | `following::clients_go_where_the_group_goes` |
 //! | 7.6 | a client was away while nodes were replaced, and the one it still knows does not lead | `following::a_client_that_was_away_finds_the_group_by_one_node` |

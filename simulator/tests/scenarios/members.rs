@@ -485,6 +485,24 @@ pub(crate) fn a_node_that_slept_listens_to_the_next_incarnation_of_a_peer() {
     assert_eq!(s.term(sleeper), term, "nobody was disturbed");
 }
 
+/// §7.6: while it was away it was removed, and the only one who can tell it is one that it does not know.
+#[test]
+pub(crate) fn a_removed_node_is_told_by_a_stranger() {
+    let mut s = group(3, 0).registers();
+    let [leader, other, leaves] = s.cast();
+    s.isolate(leaves, &[]);
+    remove(&mut s, leaves);
+    remove(&mut s, other);
+    admit(&mut s, other);
+    settle(&mut s);
+    lead(&mut s, other);
+    remove(&mut s, leader);
+    s.kill(leader);
+    s.heal();
+    s.until("it stops", |world| matches!(world.stopped(leaves), Some(StopReason::Removed { .. })));
+    assert_eq!(s.client(0).value(Add(1, 1)), 1);
+}
+
 /// §7.4, §7.6: while a newcomer goes through the log it comes by memberships of which nobody is left. It asks those for
 /// bodies who belong to the group now.
 #[test]
