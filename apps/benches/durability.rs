@@ -1,6 +1,7 @@
 //! `cargo bench -p hovercraft-apps --bench durability`: what keeping data costs, in processor time per operation.
 //!
 //! Three nodes and a client in this process. The policies take turns, several times; what counts is the ratio to `memory`.
+//! `-- only os` measures one of them, for a profiler.
 //! `-- curve 60` instead loads a durable cluster for so many seconds and prints what it takes of memory and disk: it takes
 //! snapshots all the time, and both stay where they are.
 
@@ -30,13 +31,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().collect();
     match arguments.iter().position(|argument| argument == "curve") {
         Some(at) => curve(arguments.get(at + 1).and_then(|seconds| seconds.parse().ok()).unwrap_or(60)),
-        None => costs(),
+        None => {
+            let only = arguments.iter().position(|argument| argument == "only").and_then(|at| arguments.get(at + 1));
+            let policies = [Durability::Memory, Durability::Os, Durability::Sync].into_iter();
+            costs(&policies.filter(|policy| only.is_none_or(|only| policy.name() == only)).collect::<Vec<_>>())
+        }
     }
 }
 
-fn costs() -> Result<(), Box<dyn Error>> {
-    let policies = [Durability::Memory, Durability::Os, Durability::Sync];
-    let mut clusters = policies.into_iter().map(Cluster::start).collect::<Result<Vec<_>, _>>()?;
+fn costs(policies: &[Durability]) -> Result<(), Box<dyn Error>> {
+    let mut clusters = policies.iter().copied().map(Cluster::start).collect::<Result<Vec<_>, _>>()?;
     let mut costs = vec![Vec::new(); clusters.len()];
     // The first round warms up.
     for round in 0..=ROUNDS {
@@ -54,10 +58,10 @@ fn costs() -> Result<(), Box<dyn Error>> {
         costs.sort_by(f64::total_cmp);
         costs[costs.len() / 2]
     };
-    let memory = median(&costs[0]);
+    let first = median(&costs[0]);
     for (policy, costs) in policies.iter().zip(&costs) {
         let cost = median(costs);
-        println!("  {:>6}: {cost:6.1} µs, {:.2} times memory", policy.name(), cost / memory);
+        println!("  {:>6}: {cost:6.1} µs, {:.2} times {}", policy.name(), cost / first, policies[0].name());
     }
     Ok(())
 }

@@ -42,13 +42,25 @@ pub(super) struct Segment {
     /// Up to there the file has blocks that were written.
     grown: u64,
     buffer: Vec<u8>,
+    /// Up to there the file was synced.
+    #[cfg(test)]
+    synced: u64,
 }
 
 impl Segment {
     /// A new one in a file that [`prepare`] has made; nothing of it is written yet.
     pub(super) fn begin(file: File, beginning: &Beginning, safety: Safety) -> Result<Self, StorageError> {
         let grown = file.metadata().map_err(|error| io_error(&error))?.len();
-        Ok(Self { file, salt: beginning.salt, safety, end: 0, grown, buffer: beginning.emit().to_vec() })
+        Ok(Self {
+            file,
+            salt: beginning.salt,
+            safety,
+            end: 0,
+            grown,
+            buffer: beginning.emit().to_vec(),
+            #[cfg(test)]
+            synced: 0,
+        })
     }
 
     /// One that was read up to `end`. What is behind that is overwritten if `is_torn`: it must not become a part of what is
@@ -67,7 +79,16 @@ impl Segment {
                 put_zeros(&file, end, grown)?;
                 file.sync_data()?;
             }
-            Ok(Self { file, salt, safety, end, grown, buffer: Vec::new() })
+            Ok(Self {
+                file,
+                salt,
+                safety,
+                end,
+                grown,
+                buffer: Vec::new(),
+                #[cfg(test)]
+                synced: end,
+            })
         };
         resume().map_err(|error| io_error(&error))
     }
@@ -83,6 +104,12 @@ impl Segment {
         self.end
     }
 
+    /// Bytes of it that were synced.
+    #[cfg(test)]
+    pub(super) fn synced(&self) -> u64 {
+        self.synced
+    }
+
     /// Takes a batch. Batches before `safe` are.
     pub(super) fn put(&mut self, number: u64, safe: u64, batch: &Persist) -> Result<(), StorageError> {
         record::put(&mut self.buffer, self.salt, number, safe, batch)?;
@@ -94,8 +121,17 @@ impl Segment {
         self.write()?;
         match self.safety {
             Safety::Written => Ok(()),
-            Safety::Synced => self.file.sync_data().map_err(|error| io_error(&error)),
+            Safety::Synced => self.sync(),
         }
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.file.sync_data().map_err(|error| io_error(&error))?;
+        #[cfg(test)]
+        {
+            self.synced = self.end;
+        }
+        Ok(())
     }
 
     /// Writes what is in the buffer.

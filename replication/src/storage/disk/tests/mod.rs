@@ -205,6 +205,24 @@ fn an_endless_log_takes_bounded_room() {
     assert_eq!(stored.lives.len(), 199);
 }
 
+/// With `os` nothing waits for the disk; otherwise nothing is safe before it is there.
+#[test]
+fn a_sync_is_one_for_the_disk_if_the_policy_says_so() {
+    for safety in [Safety::Written, Safety::Synced] {
+        let place = Place::new();
+        let mut store = DiskStorage::make(&place.0, GroupId(1), N1, &membership(), safety).unwrap();
+        store.segment_bytes = 4 << 10;
+        store.load().unwrap();
+        for n in 1..20 {
+            store.write(&batch(n, &[1], 500)).unwrap();
+            store.sync().unwrap();
+            let current = store.current_mut();
+            assert_eq!(current.len(), current.written());
+            assert_eq!(current.synced() == current.written(), safety == Safety::Synced, "{n}");
+        }
+    }
+}
+
 /// What is written makes no file longer, but the first one's.
 #[test]
 fn syncs_do_not_change_how_long_files_are() {
