@@ -147,11 +147,12 @@ fn tell_trial(trial: &Trial) {
     let replies: Vec<_> = trial.replies.iter().map(|(node, share)| format!("{node} {:.0} %", share * 100.0)).collect();
     say(format_args!("replies      {}", replies.join(", ")));
     if let Some(costs) = &trial.costs {
-        let us = |us: Option<f64>| us.map_or_else(|| "?".to_owned(), |us| format!("{us:.2} µs"));
+        let us = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), |us| format!("{us:.2} µs"));
         say(format_args!(
-            "costs        leader {}, busiest {}, all nodes {} of processor time per operation",
+            "costs        leader {}, busiest {}, aggregator {}, all together {} of processor time per operation",
             us(costs.leader_us),
             us(costs.busiest_us),
+            us(costs.aggregator_us),
             us(costs.all_us)
         ));
         let number = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.2}"));

@@ -199,6 +199,8 @@ impl System {
         // First of all, so that it belongs to `answered`.
         let own = self.cluster.iter().flat_map(|cluster| &cluster.nodes);
         let times = own.filter_map(|node| Some((node.id(), process::processor_time(node.pid()).ok()?))).collect();
+        let aggregator = self.cluster.as_ref().and_then(|cluster| cluster.aggregator.as_ref());
+        let aggregator = aggregator.and_then(|aggregator| process::processor_time(aggregator.pid()).ok());
         let ids: Vec<u16> = options.nodes.iter().map(|(id, _)| id.0).collect();
         let options = ClientOptions { give_up: STATUS_PATIENCE, ..(**options).clone() };
         let reports: Vec<StatusReport> = local::ask_all(&options, &ids).into_iter().filter_map(Result::ok).collect();
@@ -207,7 +209,7 @@ impl System {
             let counters = report.counters.into_iter().map(|counter| (counter.name, counter.value)).collect();
             (u16::try_from(report.node).unwrap_or(0), counters)
         };
-        Usage { answered, leader, ids, times, counters: reports.into_iter().map(counted).collect() }
+        Usage { answered, leader, ids, times, aggregator, counters: reports.into_iter().map(counted).collect() }
     }
 
     /// Which node answers from this address.
@@ -237,6 +239,8 @@ pub(crate) struct Usage {
     ids: Vec<u16>,
     /// Processor time of processes that we started.
     times: BTreeMap<u16, Duration>,
+    /// Of the aggregator, if we started one.
+    aggregator: Option<Duration>,
     /// What those say that answered in time.
     counters: BTreeMap<u16, BTreeMap<String, u64>>,
 }
@@ -250,7 +254,9 @@ pub(crate) struct Costs {
     pub(crate) leader_us: Option<f64>,
     /// Of the node that uses most, µs.
     pub(crate) busiest_us: Option<f64>,
-    /// Of all nodes together, µs.
+    /// Of the aggregator, if there is one, µs.
+    pub(crate) aggregator_us: Option<f64>,
+    /// Of all nodes together, and of the aggregator, µs.
     pub(crate) all_us: Option<f64>,
     /// Requests that the leader ordered at once, on average.
     pub(crate) batch: Option<f64>,
@@ -291,12 +297,14 @@ impl Usage {
     pub(crate) fn since(&self, before: &Self) -> Option<Costs> {
         let operations = self.answered.checked_sub(before.answered).filter(|operations| *operations > 0)?;
         let per = |amount: u64| amount as f64 / operations as f64;
+        let each = |time: Duration| time.as_nanos() as f64 / 1e3 / operations as f64;
+        let aggregator_us = self.aggregator.zip(before.aggregator).map(|(now, then)| each(now.saturating_sub(then)));
         let node = |&node: &u16| {
             let time = self.times.get(&node).zip(before.times.get(&node)).map(|(now, then)| now.saturating_sub(*then));
             NodeCosts {
                 node,
                 leads: self.leader == Some(node),
-                us: time.map(|time| time.as_nanos() as f64 / 1e3 / operations as f64),
+                us: time.map(each),
                 traffic: self.counted(before, node).map(|counted| Traffic {
                     packets_in: per(counted.on_sockets("received")),
                     packets_out: per(counted.on_sockets("transmitted")),
@@ -316,7 +324,8 @@ impl Usage {
             operations,
             leader_us: nodes.iter().find(|node| node.leads).and_then(|node| node.us),
             busiest_us: times.as_ref().map(|times| times.iter().copied().fold(0.0, f64::max)),
-            all_us: times.map(|times| times.iter().sum()),
+            aggregator_us,
+            all_us: times.map(|times| times.iter().chain(&aggregator_us).sum()),
             batch: leader
                 .as_ref()
                 .filter(|_| batches > 0)
@@ -376,6 +385,7 @@ mod tests {
             answered,
             leader: Some(1),
             ids: vec![1, 2],
+            aggregator: Some(Duration::from_nanos(nanos / 4)),
             times: BTreeMap::from([(1, Duration::from_nanos(nanos)), (2, Duration::from_nanos(2 * nanos))]),
             counters: BTreeMap::from([(1, counters)]),
         }
@@ -397,7 +407,7 @@ mod tests {
         );
         let costs = after.since(&before).expect("operations were answered");
         assert_eq!((costs.operations, costs.leader_us), (200, Some(4.0)));
-        assert_eq!((costs.busiest_us, costs.all_us, costs.batch), (Some(8.0), Some(12.0), Some(20.0)));
+        assert_eq!((costs.busiest_us, costs.all_us, costs.batch), (Some(8.0), Some(13.0), Some(20.0)));
         let traffic = costs.nodes[0].traffic.expect("it has said");
         assert_eq!((traffic.packets_in, traffic.bytes_in), (3.0, 25.0));
         assert_eq!(costs.nodes[1].traffic, None, "unknown is not zero");
