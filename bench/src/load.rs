@@ -91,6 +91,10 @@ pub enum End {
 /// Most gaps between two sendings of one client that a thread keeps for the test of the arrivals.
 pub const GAPS_MAX: usize = 1 << 16;
 
+/// Two datagrams of one batch leave about so far apart. They have the same time here, and the test of the arrivals would
+/// take a gap of nothing for all but impossible.
+const GAP_MIN: Duration = Duration::from_micros(1);
+
 /// What one thread has measured.
 #[derive(Debug, Default)]
 pub struct Part {
@@ -209,7 +213,7 @@ impl Load {
             let gap = arrivals.mean_gap().as_nanos() as f64 * self.plan.clients as f64;
             let last = self.clients[due.client].last_sent.replace(now);
             if let (Some(last), true) = (last, self.counts(due.at) && self.part.gaps.len() < GAPS_MAX) {
-                self.part.gaps.push(now.since(last).as_nanos() as f64 / gap);
+                self.part.gaps.push(now.since(last).max(GAP_MIN).as_nanos() as f64 / gap);
             }
         }
         InFlight { due, sent: now }
