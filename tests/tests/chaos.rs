@@ -68,13 +68,11 @@ fn nothing_is_left_of_it_when_it_is_killed() {
 #[test]
 fn a_violation_is_found_and_kept() {
     let scratch = Scratch::new();
-    let (directory, wrapper) = (scratch.path("run"), scratch.path("wrapper"));
-    let script = format!(
-        "#!/bin/sh\ncase \"$*\" in \"node --id 2 \"*) echo \"thread 'main' panicked at here\" >&2; exit 101;; esac\nexec {} \"$@\"\n",
-        program().display()
+    let directory = scratch.path("run");
+    let wrapper = wrapper(
+        &scratch,
+        "case \"$*\" in \"node --id 2 \"*) echo \"thread 'main' panicked at here\" >&2; exit 101;; esac",
     );
-    fs::write(&wrapper, script).expect("a file");
-    fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("ours");
     let mut chaos = start(&directory, &["--only", "snapshot", "--json", "--program", &wrapper]);
     let Some(output) = finish(chaos.spawn().expect("it starts")) else { return };
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
@@ -92,12 +90,33 @@ fn a_violation_is_found_and_kept() {
     assert_eq!(processes(&directory), 0);
 }
 
+/// Nodes that forget everything whenever they are started, although they should not, and are killed all at once.
+#[test]
+fn lost_writes_are_found() {
+    let scratch = Scratch::new();
+    let directory = scratch.path("run");
+    let wrapper = wrapper(&scratch, "[ \"$1\" != node ] || rm -rf \"$(dirname \"$5\")/data/node-$3\"");
+    let mut chaos = start(&directory, &["--only", "kill-all", "--seed", "3", "--nodes", "3", "--durability", "os"]);
+    chaos.args(["--mode", "hovercraft", "--minutes", "0.01", "--round", "13", "--json", "--program", &wrapper]);
+    let Some(output) = finish(chaos.spawn().expect("it starts")) else { return };
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_ne!(report["lost_increments"], "0", "{report}");
+    assert!(fs::exists(format!("{directory}/violation-0-0.txt")).expect("known"));
+}
+
+/// A program that does something before it becomes the real one.
+fn wrapper(scratch: &Scratch, first: &str) -> String {
+    let wrapper = scratch.path("wrapper");
+    fs::write(&wrapper, format!("#!/bin/sh\n{first}\nexec {} \"$@\"\n", program().display())).expect("a file");
+    fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("ours");
+    wrapper
+}
+
 fn start(directory: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chaos"));
-    if !arguments.contains(&"--program") {
-        command.arg("--program").arg(program());
-    }
-    command.args(["--dir", directory]).args(arguments);
+    // What is said later counts.
+    command.arg("--program").arg(program()).args(["--dir", directory]).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

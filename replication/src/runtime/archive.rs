@@ -161,20 +161,27 @@ impl Archivist {
         let archivist = self.clone();
         let restore = move |opened| {
             let restored = archivist.restore(opened, &mut applier);
-            _ = give.send(restored.map(|()| applier));
-            archivist.waker.wake();
+            if let Some(result) = restored.map(|there| there.then_some(applier)).transpose() {
+                _ = give.send(result);
+                archivist.waker.wake();
+            }
         };
         self.push(Job::Open(info, Box::new(restore)));
         installed
     }
 
-    /// Has an applier go on from a snapshot, and says so.
-    pub(super) fn restore<S: Service>(&self, opened: Opened, applier: &mut Applier<S>) -> Result<(), RestoreError> {
+    /// Has an applier go on from a snapshot, and says so. False if that was given up because the node stops: nobody may ask
+    /// the applier anything any more.
+    pub(super) fn restore<S: Service>(&self, opened: Opened, applier: &mut Applier<S>) -> Result<bool, RestoreError> {
         let mut state = Interrupted { inner: opened.state, shared: &self.shared };
-        applier.restore(&mut state)?;
+        let restored = applier.restore(&mut state);
+        if self.stops() {
+            return Ok(false);
+        }
+        restored?;
         self.shared.installed.fetch_add(1, Ordering::Relaxed);
         self.tell(ArchiveEvent::Installed(opened.info));
-        Ok(())
+        Ok(true)
     }
 
     /// Whether it was asked to stop.
@@ -298,5 +305,57 @@ impl<T: Write> Write for Interrupted<'_, T> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use bytes::Bytes;
+    use r2p2::udp::{Clock, SocketOptions, UdpDatapath};
+
+    use super::*;
+    use crate::applier::ApplierConfig;
+    use crate::service::{Class, Context, Reply};
+    use crate::snapshot::MemoryArchive;
+
+    struct Nothing;
+
+    impl Service for Nothing {
+        fn classify(_: &[u8]) -> Class {
+            Class::Write
+        }
+
+        fn apply(&mut self, _: &Context, _: &Bytes, _: &mut Reply) {}
+
+        fn query(&self, _: &Context, _: &Bytes, _: &mut Reply) {}
+
+        fn snapshot(&self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn restore(&mut self, _: &[u8]) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    /// What is read of a snapshot breaks off in both cases; only in one of them something is wrong with it.
+    #[test]
+    fn a_snapshot_given_up_because_the_node_stops_is_no_failure() {
+        let mut builder = UdpDatapath::builder(Clock::new());
+        builder.socket(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), SocketOptions::default());
+        let datapath = builder.build().unwrap();
+        let mut archive = ArchiveThread::spawn(Box::new(MemoryArchive::new()), datapath.waker(), NodeId(1)).unwrap();
+        let archivist = archive.archivist();
+        let mut applier = Applier::new(Nothing, ApplierConfig::new(NodeId(1)));
+        let info = SnapshotInfo { id: 1, index: 9, term: 1, len: 100 };
+        let opened = || Opened { info, meta: Bytes::new(), state: Box::new(io::empty()) };
+        let broken = archivist.restore(opened(), &mut applier);
+        assert!(matches!(broken, Err(RestoreError::Snapshot(_))), "{broken:?}");
+
+        archive.finish().unwrap();
+        assert!(matches!(archivist.restore(opened(), &mut applier), Ok(false)));
+        assert_eq!(archivist.shared.installed.load(Ordering::Relaxed), 0);
     }
 }

@@ -268,7 +268,9 @@ impl<S: Service> Apply<S> {
                             Work::Install(info) => {
                                 // Nothing comes if the archive has failed, and says why, or if the node stops.
                                 let Ok(opened) = self.archive.open(info).recv() else { return Ok(()) };
-                                self.archive.restore(opened, &mut self.applier)?;
+                                if !self.archive.restore(opened, &mut self.applier)? {
+                                    return Ok(());
+                                }
                             }
                             work => {
                                 let answers = &mut self.batch;

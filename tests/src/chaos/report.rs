@@ -10,6 +10,9 @@ use super::judge::Judgement;
 use super::schedule::Kind;
 use super::setup::Setup;
 
+/// Violations that are written out: the first ones tell.
+pub const SHOWN_MAX: usize = 20;
+
 /// How a fault went.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Fate {
@@ -60,6 +63,8 @@ pub struct Report {
     pub longest_gap: Duration,
     /// When that was over.
     pub longest_gap_until: Duration,
+    /// The longest time from the healing of everything until every client had been answered again, several times.
+    pub longest_recovery: Duration,
     /// Terms in which somebody led, and who. Beyond the first, each is a change of leader.
     pub led: BTreeSet<(u64, u16)>,
     /// Rounds after which all replicas were compared and equal.
@@ -89,6 +94,7 @@ impl Report {
             read_again: 0,
             longest_gap: Duration::ZERO,
             longest_gap_until: Duration::ZERO,
+            longest_recovery: Duration::ZERO,
             led: BTreeSet::new(),
             equal_states: 0,
             snapshots_installed: 0,
@@ -159,6 +165,7 @@ impl Report {
             "keys_read_again": self.read_again,
             "longest_gap_ms": self.longest_gap.as_secs_f64() * 1e3,
             "longest_gap_until_s": self.longest_gap_until.as_secs_f64(),
+            "longest_recovery_ms": self.longest_recovery.as_secs_f64() * 1e3,
             "leader_changes": self.leader_changes(),
             "equal_states": self.equal_states,
             "snapshots_installed": self.snapshots_installed,
@@ -199,6 +206,11 @@ impl fmt::Display for Report {
             self.longest_gap.as_secs_f64() * 1e3,
             self.longest_gap_until.as_secs_f64()
         )?;
+        writeln!(
+            f,
+            "healed           all clients served again within {:.0} ms",
+            self.longest_recovery.as_secs_f64() * 1e3
+        )?;
         writeln!(f, "leader changes   {}", self.leader_changes())?;
         writeln!(
             f,
@@ -221,8 +233,12 @@ impl fmt::Display for Report {
         };
         let linearizable = if judgement.violations.is_empty() { "yes" } else { "NO" };
         writeln!(f, "linearizable     {linearizable}{undecided}")?;
-        for violation in self.all_violations() {
+        let violations = self.all_violations();
+        for violation in violations.iter().take(SHOWN_MAX) {
             writeln!(f, "VIOLATION        {violation}")?;
+        }
+        if violations.len() > SHOWN_MAX {
+            writeln!(f, "                 and {} more", violations.len() - SHOWN_MAX)?;
         }
         write!(f, "{}", if self.passed() { "PASSED" } else { "FAILED" })
     }

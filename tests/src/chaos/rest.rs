@@ -33,10 +33,12 @@ impl Chaos {
     /// Waits until clients are served, brings them home, and waits until all replicas are the same.
     pub(super) fn come_to_rest(&mut self) -> io::Result<Record> {
         let before = self.load.answered();
+        let healed = self.clock.now();
         let served = self.until("not all clients are answered again", |chaos| {
             let now = chaos.load.answered();
             Ok(now.iter().zip(&before).all(|(now, before)| *now >= before + ANSWERED_AGAIN))
         })?;
+        self.report.longest_recovery = self.report.longest_recovery.max(self.clock.now().since(healed));
         let commands = self.until("a command or a replacement does not end", |chaos| {
             Ok(chaos.jobs.is_empty() && chaos.replacement.is_none())
         })?;

@@ -21,7 +21,7 @@ use super::judge::{self, Finding, Judgement};
 use super::lab::Lab;
 use super::links::Links;
 use super::operating::{Job, Replacement};
-use super::report::Report;
+use super::report::{Report, SHOWN_MAX};
 use super::schedule::{self, Kind};
 use super::setup::Setup;
 use super::watch::Watch;
@@ -227,7 +227,7 @@ impl Chaos {
         let Some((round, thread)) = self.judging.take() else { return };
         match thread.join() {
             Ok(judgement) => {
-                for (number, Finding { what, history }) in judgement.violations.iter().enumerate() {
+                for (number, Finding { what, history }) in judgement.violations.iter().take(SHOWN_MAX).enumerate() {
                     self.note(&format!("VIOLATION in round {round}: {what}"));
                     let path = self.plan.directory.join(format!("violation-{round}-{number}.txt"));
                     _ = fs::write(path, format!("{what}\n\n{history}"));
