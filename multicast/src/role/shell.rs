@@ -232,7 +232,10 @@ impl<R: Role> Shell<R> {
                 more |= self.datapath.receive(socket, BUDGET, &mut self.received)? >= BUDGET;
             }
             let now = self.clock.now();
-            for received in self.received.iter() {
+            // Read last and handed in first: what is said to the role alone is about what was said to all.
+            let (to_all, to_us) = (self.received.iter(), self.received.iter());
+            let in_order = to_all.filter(|one| one.socket != OWN).chain(to_us.filter(|one| one.socket == OWN));
+            for received in in_order {
                 match Question::of(received.bytes) {
                     None => self.core.handle_packet(now, received.from, received.bytes),
                     Some(Question::NotUnderstood) => self.counters.admin_not_understood += 1,
