@@ -1,5 +1,6 @@
 //! No node calls committed what is not: the first to do so must be right that those who can decide have persisted the
-//! entry and that it is of the current term, and all others must mean the same entry (protocol.md §6.1, §6.2, §6.6).
+//! entry, and one of the current term there or behind it, and all others must mean the same entry (protocol.md §6.1, §6.2,
+//! §6.6). (Behind it: a follower that has not got so far may be the first to hear what an aggregator announces.)
 //!
 //! Who can decide, the log of that node says: a majority of the membership at the entry, two if it is joint, or of one
 //! that a later entry of it has put in place.
@@ -58,7 +59,9 @@ impl Verified {
         }
         let held = self.holders.get(&(index, term)).cloned().unwrap_or_default();
         let memberships: Vec<&Membership> = memberships.collect();
-        if term != current || !memberships.iter().any(|membership| membership.is_quorum(&held)) {
+        let decided = |held: &BTreeSet<MemberId>| memberships.iter().any(|membership| membership.is_quorum(held));
+        let mut of_this_term = self.holders.range((index, 0)..).filter(|((_, term), _)| *term == current);
+        if !decided(&held) || !of_this_term.any(|(_, held)| decided(held)) {
             let voters = memberships.first().into_iter().flat_map(|membership| membership.voters()).collect();
             return Err(Violation::CommitsTooEarly {
                 node,
@@ -96,6 +99,19 @@ mod tests {
         checker.persisted(M2, 1, 1);
         checker.persisted(M2, 1, 1);
         checker
+    }
+
+    /// Of two terms: what the leader of the second has of the first is committed with an entry of its own, not before.
+    #[test]
+    fn an_entry_of_an_earlier_term_is_committed_with_one_of_this_term() {
+        let mut checker = two_persisted();
+        checker.persisted(M2, 2, 1);
+        assert!(matches!(commits(&mut checker, N3, 2, 2, 1), Err(Violation::CommitsTooEarly { .. })));
+        checker.persisted(M1, 3, 2);
+        assert!(matches!(commits(&mut checker, N3, 2, 2, 1), Err(Violation::CommitsTooEarly { .. })));
+        checker.persisted(M2, 3, 2);
+        assert_eq!(commits(&mut checker, N3, 2, 2, 1), Ok(()), "by one that has not got the third");
+        assert_eq!(commits(&mut checker, N1, 2, 3, 2), Ok(()));
     }
 
     fn commits(checker: &mut Verified, node: NodeId, current: Term, index: LogIndex, term: Term) -> Result {

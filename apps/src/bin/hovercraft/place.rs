@@ -81,6 +81,7 @@ impl Place {
     /// Only what a cluster makes: the directory may be somebody's home.
     fn remove_files(&self) {
         _ = fs::remove_file(self.config());
+        _ = fs::remove_file(self.aggregator_log());
         _ = fs::remove_dir_all(self.runtime_dir());
         for node in 1..=u16::from(u8::MAX) {
             _ = fs::remove_file(self.log(node));
