@@ -9,7 +9,7 @@ use simulator::swarm::{self, Case, Verdict};
 const SWARM: u64 = 1;
 
 /// So many runs must do for each.
-const RUNS_MAX: u64 = 2_000;
+const RUNS_MAX: u64 = 5_000;
 
 #[test]
 fn every_mutation_is_found() {
