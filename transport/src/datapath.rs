@@ -108,6 +108,35 @@ pub struct SocketCounters {
     pub transmit_errors: u64,
 }
 
+impl SocketCounters {
+    /// Name and value of each, in a fixed order.
+    pub fn iter(self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self {
+            received,
+            received_bytes,
+            truncated,
+            kernel_drops,
+            receive_errors,
+            transmitted,
+            transmitted_bytes,
+            transmit_drops,
+            transmit_errors,
+        } = self;
+        [
+            ("received", received),
+            ("received_bytes", received_bytes),
+            ("truncated", truncated),
+            ("kernel_drops", kernel_drops),
+            ("receive_errors", receive_errors),
+            ("transmitted", transmitted),
+            ("transmitted_bytes", transmitted_bytes),
+            ("transmit_drops", transmit_drops),
+            ("transmit_errors", transmit_errors),
+        ]
+        .into_iter()
+    }
+}
+
 /// One datagram, as it lies in a [`ReceiveBatch`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Received<'a> {

@@ -9,11 +9,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use prost::Message as _;
+use r2p2::Instant;
 use r2p2::datapath::{Datapath, ReceiveBatch, SocketId, TransmitBatch};
 use r2p2::server::write_response;
 use r2p2::udp::{Clock, SetupError, SocketOptions, UdpDatapath, Waker};
 use r2p2::wire::{Extensions, HEADER_LEN, Header, MessageType, PAYLOAD_MAX, Packet};
-use r2p2::{Instant, SocketCounters};
 
 use super::{CounterValue, Output, Role, RoleStatus};
 
@@ -298,7 +298,8 @@ impl<R: Role> Shell<R> {
         let gauges = self.core.gauges().into_iter().map(|(name, value)| (format!("{}.{name}", R::NAME), value));
         let sockets = (0..self.datapath.socket_count()).flat_map(|index| {
             let part = if index == OWN.0 { "own".to_owned() } else { format!("joined{index}") };
-            socket_counters(&part, self.datapath.counters(SocketId(index)))
+            let counters = self.datapath.counters(SocketId(index)).iter();
+            counters.map(move |(name, value)| (format!("net.{part}.{name}"), value))
         });
         let value = |(name, value)| CounterValue { name, value };
         RoleStatus {
@@ -309,32 +310,6 @@ impl<R: Role> Shell<R> {
             address: self.datapath.local_address(OWN).to_string(),
         }
     }
-}
-
-fn socket_counters(part: &str, counters: SocketCounters) -> [(String, u64); 9] {
-    let SocketCounters {
-        received,
-        received_bytes,
-        truncated,
-        kernel_drops,
-        receive_errors,
-        transmitted,
-        transmitted_bytes,
-        transmit_drops,
-        transmit_errors,
-    } = counters;
-    [
-        ("received", received),
-        ("received_bytes", received_bytes),
-        ("truncated", truncated),
-        ("kernel_drops", kernel_drops),
-        ("receive_errors", receive_errors),
-        ("transmitted", transmitted),
-        ("transmitted_bytes", transmitted_bytes),
-        ("transmit_drops", transmit_drops),
-        ("transmit_errors", transmit_errors),
-    ]
-    .map(|(name, value)| (format!("net.{part}.{name}"), value))
 }
 
 /// What an operator wants to know.

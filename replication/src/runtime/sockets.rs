@@ -125,28 +125,7 @@ impl Wires {
         let mut all = Vec::new();
         for (index, name) in NAMES.iter().enumerate().take(self.udp().socket_count()) {
             let socket = SocketId(index);
-            let SocketCounters {
-                received,
-                received_bytes,
-                truncated,
-                kernel_drops,
-                receive_errors,
-                transmitted,
-                transmitted_bytes,
-                transmit_drops,
-                transmit_errors,
-            } = self.udp().counters(socket);
-            let counters = [
-                ("received", received),
-                ("received_bytes", received_bytes),
-                ("truncated", truncated),
-                ("kernel_drops", kernel_drops),
-                ("receive_errors", receive_errors),
-                ("transmitted", transmitted),
-                ("transmitted_bytes", transmitted_bytes),
-                ("transmit_drops", transmit_drops),
-                ("transmit_errors", transmit_errors),
-            ];
+            let counters = self.udp().counters(socket).iter();
             all.extend(counters.map(|(counter, value)| (format!("net.{name}.{counter}"), value)));
             if let Self::Faulty(faulty) = self {
                 all.extend(fault_counters(name, faulty.fault_counters(socket)));
